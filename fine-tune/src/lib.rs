@@ -1,0 +1,1 @@
+//! Checkpoint in, ONNX out.

@@ -1,0 +1,2 @@
+//! The `fine-tune` command.
+fn main() {}

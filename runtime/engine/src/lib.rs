@@ -1,0 +1,1 @@
+//! Furlong runtime: ONNX transformers on tract.
