@@ -1,1 +1,4 @@
-//! Test support.
+//! What the tests that cross crates share. It ships nothing: see `tests/` beside it.
+
+pub mod fuzz;
+pub mod memory;
