@@ -1,1 +1,16 @@
 //! Furlong runtime: ONNX transformers on tract.
+//!
+//! A model's road through this crate, one module a step:
+//!
+//! 1. `import` decodes and checks the ONNX file; its big weights stay in mapped files.
+//! 2. `rewrite` puts our ops where standard patterns stand (linear layers, attention with a cache, norms)
+//!    and takes their weights out of the graph.
+//! 3. `weights` packs these once for the kernels of furlong-core.
+//! 4. tract reads the rest, and runs the whole; `ops` are our ops in it.
+//! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length.
+
+mod error;
+mod weights;
+
+pub use error::Error;
+pub use weights::SharedBytes;

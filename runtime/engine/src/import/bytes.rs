@@ -1,0 +1,102 @@
+//! Bytes of a file, held without copying them: a tensor keeps its file's mapping alive.
+
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use crate::Error;
+
+/// What holds the bytes.
+#[derive(Clone)]
+enum Backing {
+    Mapped(Arc<Mmap>),
+    Owned(Arc<[u8]>),
+}
+
+/// A run of bytes inside a mapped file (or inside memory). Cloning it copies no bytes.
+#[derive(Clone)]
+pub struct TensorBytes {
+    backing: Backing,
+    range: Range<usize>,
+}
+
+impl TensorBytes {
+    /// Maps a whole file read-only.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file can't be opened or mapped, or isn't a plain file.
+    pub fn map_file(path: &Path) -> Result<TensorBytes, Error> {
+        let io = |doing, source| Error::Io { file: path.to_path_buf(), doing, source };
+        let file = File::open(path).map_err(|e| io("open", e))?;
+        let metadata = file.metadata().map_err(|e| io("read the size of", e))?;
+        if !metadata.is_file() {
+            let kind = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file");
+            return Err(io("open", kind));
+        }
+        if metadata.len() == 0 {
+            return Ok(TensorBytes::owned(Vec::new()));
+        }
+        // SAFETY: the mapping is private and read-only. A process that truncates the file while
+        // we read it can raise SIGBUS; docs/security.md says that model files must not be
+        // rewritten in place while they are in use.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| io("map", e))?;
+        let range = 0..map.len();
+        Ok(TensorBytes { backing: Backing::Mapped(Arc::new(map)), range })
+    }
+
+    /// Bytes that live in memory.
+    pub fn owned(bytes: Vec<u8>) -> TensorBytes {
+        let range = 0..bytes.len();
+        TensorBytes { backing: Backing::Owned(bytes.into()), range }
+    }
+
+    /// The part of these bytes in `range` (relative to this run), or `None` if it isn't inside.
+    pub fn slice(&self, range: Range<usize>) -> Option<TensorBytes> {
+        let start = self.range.start.checked_add(range.start)?;
+        let end = self.range.start.checked_add(range.end)?;
+        (start <= end && end <= self.range.end)
+            .then(|| TensorBytes { backing: self.backing.clone(), range: start..end })
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        let all: &[u8] = match &self.backing {
+            Backing::Mapped(map) => map,
+            Backing::Owned(bytes) => bytes,
+        };
+        all.get(self.range.clone()).unwrap_or(&[])
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Whether the bytes are in a mapped file: they cost no memory of their own.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.backing, Backing::Mapped(_))
+    }
+}
+
+impl std::ops::Deref for TensorBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl fmt::Debug for TensorBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_mapped() { "mapped" } else { "owned" };
+        write!(f, "TensorBytes({kind}, {:?})", self.range)
+    }
+}
