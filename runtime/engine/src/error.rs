@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::import::UnsupportedOps;
+
 /// Everything the engine refuses or fails at.
 ///
 /// Each message names the file or the place, the reason, and where it helps the next step.
@@ -9,36 +11,46 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be opened, mapped or read.
-    #[error("can't read {}: {source}", path.display())]
+    #[error("can't {doing} {}: {source}", file.display())]
     Io {
         /// The file.
-        path: PathBuf,
+        file: PathBuf,
+        /// What was tried, as in "can't open FILE".
+        doing: &'static str,
         /// What the operating system said.
         source: std::io::Error,
     },
     /// A file was read, but what it says is not valid.
-    #[error("{}: {place}: {reason}", path.display())]
+    #[error("{}: {place}: {reason}", file.display())]
     Invalid {
         /// The file.
-        path: PathBuf,
+        file: PathBuf,
         /// Where in it: a tensor, a node, a field.
         place: String,
         /// What is wrong, and what to do.
         reason: String,
     },
     /// The model is valid but asks for something this engine doesn't have.
-    #[error("{}: not supported: {reason}", path.display())]
+    #[error("{}: not supported: {reason}", file.display())]
     Unsupported {
         /// The file.
-        path: PathBuf,
+        file: PathBuf,
         /// What is missing, and what to do instead.
         reason: String,
     },
+    /// The graph holds operators that nothing here can run.
+    #[error("{}: {ops}", file.display())]
+    UnsupportedOps {
+        /// The model file.
+        file: PathBuf,
+        /// All of them, not only the first.
+        ops: UnsupportedOps,
+    },
     /// The graph could not be turned into a plan.
-    #[error("{}: can't prepare the graph: {reason}", path.display())]
+    #[error("{}: can't prepare the graph: {reason}", file.display())]
     Graph {
         /// The file.
-        path: PathBuf,
+        file: PathBuf,
         /// What tract said, from the outermost to the innermost cause.
         reason: String,
     },
@@ -74,39 +86,40 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Io`] for `path`.
-    pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
+    /// An [`Error::Io`]: what was tried (`doing`, as in "open") on `file` failed.
+    pub(crate) fn io(file: &Path, doing: &'static str, source: std::io::Error) -> Error {
         Error::Io {
-            path: path.to_owned(),
+            file: file.to_owned(),
+            doing,
             source,
         }
     }
 
-    /// An [`Error::Invalid`]: `place` in `path` is wrong for `reason`.
+    /// An [`Error::Invalid`]: `place` in `file` is wrong for `reason`.
     pub(crate) fn invalid(
-        path: &Path,
+        file: &Path,
         place: impl Into<String>,
         reason: impl Into<String>,
     ) -> Error {
         Error::Invalid {
-            path: path.to_owned(),
+            file: file.to_owned(),
             place: place.into(),
             reason: reason.into(),
         }
     }
 
-    /// An [`Error::Unsupported`] for `path`.
-    pub(crate) fn unsupported(path: &Path, reason: impl Into<String>) -> Error {
+    /// An [`Error::Unsupported`] for `file`.
+    pub(crate) fn unsupported(file: &Path, reason: impl Into<String>) -> Error {
         Error::Unsupported {
-            path: path.to_owned(),
+            file: file.to_owned(),
             reason: reason.into(),
         }
     }
 
     /// An [`Error::Graph`] that keeps the whole chain of causes.
-    pub(crate) fn graph(path: &Path, cause: &tract_core::internal::TractError) -> Error {
+    pub(crate) fn graph(file: &Path, cause: &tract_core::internal::TractError) -> Error {
         Error::Graph {
-            path: path.to_owned(),
+            file: file.to_owned(),
             reason: format!("{cause:#}"),
         }
     }

@@ -10,7 +10,7 @@
 //! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length.
 
 mod error;
-mod weights;
+mod import;
 
 pub use error::Error;
-pub use weights::SharedBytes;
+pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp, UnsupportedOps};
