@@ -1,1 +1,4 @@
 //! Checkpoint in, ONNX out.
+
+pub mod onnx;
+pub mod quantise;
