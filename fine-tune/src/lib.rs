@@ -1,4 +1,5 @@
 //! Checkpoint in, ONNX out.
 
-pub mod onnx;
-pub mod quantise;
+pub mod architecture;
+pub mod checkpoint;
+pub mod error;
