@@ -3,3 +3,5 @@
 pub mod architecture;
 pub mod checkpoint;
 pub mod error;
+pub mod onnx;
+pub mod quantise;
