@@ -3,5 +3,6 @@
 pub mod architecture;
 pub mod checkpoint;
 pub mod error;
+pub mod graph;
 pub mod onnx;
 pub mod quantise;

@@ -3,7 +3,7 @@
 use super::{BLOCK, Block, Coded};
 
 /// The nearest value that f16 holds; saturates instead of overflowing to infinity.
-pub(super) fn to_f16(value: f32) -> f32 {
+pub fn to_f16(value: f32) -> f32 {
     let limit = half::f16::MAX.to_f32();
     half::f16::from_f32(value.clamp(-limit, limit)).to_f32()
 }

@@ -9,6 +9,8 @@ mod four_bits;
 mod grid;
 mod symmetric;
 
+pub use grid::to_f16;
+
 use rayon::prelude::*;
 
 /// Columns that share a scale.
