@@ -30,7 +30,11 @@ impl TensorBytes {
     /// # Errors
     /// [`Error::Io`] when the file can't be opened or mapped, or isn't a plain file.
     pub fn map_file(path: &Path) -> Result<TensorBytes, Error> {
-        let io = |doing, source| Error::Io { file: path.to_path_buf(), doing, source };
+        let io = |doing, source| Error::Io {
+            file: path.to_path_buf(),
+            doing,
+            source,
+        };
         let file = File::open(path).map_err(|e| io("open", e))?;
         let metadata = file.metadata().map_err(|e| io("read the size of", e))?;
         if !metadata.is_file() {
@@ -45,21 +49,29 @@ impl TensorBytes {
         // rewritten in place while they are in use.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| io("map", e))?;
         let range = 0..map.len();
-        Ok(TensorBytes { backing: Backing::Mapped(Arc::new(map)), range })
+        Ok(TensorBytes {
+            backing: Backing::Mapped(Arc::new(map)),
+            range,
+        })
     }
 
     /// Bytes that live in memory.
     pub fn owned(bytes: Vec<u8>) -> TensorBytes {
         let range = 0..bytes.len();
-        TensorBytes { backing: Backing::Owned(bytes.into()), range }
+        TensorBytes {
+            backing: Backing::Owned(bytes.into()),
+            range,
+        }
     }
 
     /// The part of these bytes in `range` (relative to this run), or `None` if it isn't inside.
     pub fn slice(&self, range: Range<usize>) -> Option<TensorBytes> {
         let start = self.range.start.checked_add(range.start)?;
         let end = self.range.start.checked_add(range.end)?;
-        (start <= end && end <= self.range.end)
-            .then(|| TensorBytes { backing: self.backing.clone(), range: start..end })
+        (start <= end && end <= self.range.end).then(|| TensorBytes {
+            backing: self.backing.clone(),
+            range: start..end,
+        })
     }
 
     /// The bytes.

@@ -105,9 +105,17 @@ impl Message {
 
 /// Takes `raw_data` out of every tensor of an encoded `ModelProto`.
 pub(crate) fn strip_payloads(file: &[u8]) -> Result<Skeleton, WireError> {
-    let mut walk = Walk { file, payloads: Vec::new(), decoded: 0, budget: BASE_BUDGET };
+    let mut walk = Walk {
+        file,
+        payloads: Vec::new(),
+        decoded: 0,
+        budget: BASE_BUDGET,
+    };
     let bytes = walk.message(Message::Model, 0..file.len(), 0)?;
-    Ok(Skeleton { bytes, payloads: walk.payloads })
+    Ok(Skeleton {
+        bytes,
+        payloads: walk.payloads,
+    })
 }
 
 struct Walk<'a> {
@@ -121,14 +129,20 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn error<T>(&self, offset: usize, reason: impl Into<String>) -> Result<T, WireError> {
-        Err(WireError { offset, reason: reason.into() })
+        Err(WireError {
+            offset,
+            reason: reason.into(),
+        })
     }
 
     fn charge(&mut self, offset: usize, bytes: usize) -> Result<(), WireError> {
         self.decoded = self.decoded.saturating_add(bytes);
         if self.decoded > self.budget {
             let budget = self.budget >> 20;
-            return self.error(offset, format!("the graph would need over {budget} MiB in memory"));
+            return self.error(
+                offset,
+                format!("the graph would need over {budget} MiB in memory"),
+            );
         }
         Ok(())
     }
@@ -219,7 +233,9 @@ impl Walk<'_> {
                     self.budget = self.budget.saturating_add(16 * length);
                     self.charge(start, 48 + 16 * length)?;
                 }
-                _ => return self.error(start, format!("wire type {wire_type} is not used by ONNX")),
+                _ => {
+                    return self.error(start, format!("wire type {wire_type} is not used by ONNX"));
+                }
             }
             if number == 0 {
                 return self.error(start, "field number 0");
@@ -261,8 +277,15 @@ mod tests {
             raw_data: vec![7; 300],
             ..Default::default()
         };
-        let graph = pb::GraphProto { initializer: vec![tensor], ..Default::default() };
-        pb::ModelProto { ir_version: 8, graph: Some(graph), ..Default::default() }
+        let graph = pb::GraphProto {
+            initializer: vec![tensor],
+            ..Default::default()
+        };
+        pb::ModelProto {
+            ir_version: 8,
+            graph: Some(graph),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -288,7 +311,12 @@ mod tests {
         let mut file = Vec::new();
         put_field(&mut file, 7, &graph);
         assert!(file.len() < 5 << 20);
-        assert!(strip_payloads(&file).unwrap_err().reason.contains("in memory"));
+        assert!(
+            strip_payloads(&file)
+                .unwrap_err()
+                .reason
+                .contains("in memory")
+        );
     }
 
     #[test]

@@ -1,0 +1,81 @@
+//! External data: other files that a model names, allowed only inside the model's own folder.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::{TensorBytes, invalid};
+use crate::Error;
+
+/// The external files of one model, each mapped once.
+#[derive(Debug)]
+pub(crate) struct ExternalFiles {
+    /// `None` for a model that is in memory.
+    folder: Option<PathBuf>,
+    mapped: HashMap<PathBuf, TensorBytes>,
+}
+
+const KEEP_INSIDE: &str = "keep external data beside the model file, and name it relative to it";
+
+impl ExternalFiles {
+    pub fn in_folder(folder: &Path) -> ExternalFiles {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        ExternalFiles {
+            folder: Some(folder.to_path_buf()),
+            mapped: HashMap::new(),
+        }
+    }
+
+    pub fn none() -> ExternalFiles {
+        ExternalFiles {
+            folder: None,
+            mapped: HashMap::new(),
+        }
+    }
+
+    /// The bytes of the file at `location`, which `place` in the model file `model` names.
+    pub fn open(
+        &mut self,
+        model: &Path,
+        place: &str,
+        location: &str,
+    ) -> Result<TensorBytes, Error> {
+        let refuse = |reason: String| invalid(model, place, reason, KEEP_INSIDE);
+        let Some(folder) = &self.folder else {
+            return Err(refuse(
+                "external data in a model that is not in a file".into(),
+            ));
+        };
+        let relative = Path::new(location);
+        let plain = relative
+            .components()
+            .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if !plain || location.is_empty() || location.contains('\0') {
+            return Err(refuse(format!(
+                "external data location {location:?} leaves the model's folder"
+            )));
+        }
+        let io = |file: &Path, source| Error::Io {
+            file: file.to_path_buf(),
+            doing: "find",
+            source,
+        };
+        let folder = folder.canonicalize().map_err(|e| io(folder, e))?;
+        let joined = folder.join(relative);
+        let real = joined.canonicalize().map_err(|e| io(&joined, e))?;
+        if !real.starts_with(&folder) {
+            return Err(refuse(format!(
+                "external data location {location:?} is a link that leaves the model's folder"
+            )));
+        }
+        if let Some(known) = self.mapped.get(&real) {
+            return Ok(known.clone());
+        }
+        let bytes = TensorBytes::map_file(&real)?;
+        self.mapped.insert(real, bytes.clone());
+        Ok(bytes)
+    }
+}
