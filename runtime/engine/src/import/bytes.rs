@@ -97,6 +97,26 @@ impl TensorBytes {
     pub fn is_mapped(&self) -> bool {
         matches!(self.backing, Backing::Mapped(_))
     }
+
+    /// Tells the operating system that the pages under these bytes aren't needed for now. They no
+    /// longer count as this process's memory, and come back from the file when read again.
+    pub(crate) fn release_pages(&self) {
+        #[cfg(unix)]
+        if let Backing::Mapped(map) = &self.backing {
+            // SAFETY: the map is private and read-only, so that dropping pages loses nothing: the
+            // next read brings the same bytes back from the file.
+            let advised = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    self.range.start,
+                    self.range.len(),
+                )
+            };
+            if let Err(error) = advised {
+                log::debug!("pages of a mapped file were not released: {error}");
+            }
+        }
+    }
 }
 
 impl std::ops::Deref for TensorBytes {
