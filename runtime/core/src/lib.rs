@@ -1,2 +1,44 @@
 //! Furlong core: what every device runs, from a server to a Cortex-M0.
+//!
+//! Nothing here allocates, and nothing panics on its input. From the top down:
+//!
+//! - [`sampler`] turns logits into the next token; [`utf8`] turns token bytes into whole characters.
+//! - [`attention`], [`norm`], [`activation`], [`softmax`], [`rope`], [`argmax`] are the steps of a
+//!   transformer layer that are not a linear map.
+//! - [`linear`] multiplies activations by weights: block-quantised to 8 or 4 bits, f16 or f32. A
+//!   [`LinearKernel`] is chosen once for a weight format and an instruction set, packs the weights
+//!   for it, and multiplies ranges of rows; [`gather`] looks up one row.
+//! - [`weights`] describes weights as a model file holds them; [`matrix`] is the output view that
+//!   several threads can share.
+//! - [`isa`] names the instruction sets and proves that the CPU has one.
+//!
+//! Every kernel has a scalar twin that defines its result bit for bit: a model gives the same
+//! tokens on x86-64 and on AArch64. Threads are the caller's: the functions work on ranges.
 #![no_std]
+
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod activation;
+pub mod argmax;
+pub mod attention;
+pub mod error;
+pub mod gather;
+pub mod isa;
+pub mod linear;
+mod math;
+pub mod matrix;
+pub mod norm;
+pub mod rope;
+pub mod sampler;
+pub mod softmax;
+pub mod utf8;
+mod vector;
+pub mod weights;
+
+pub use error::{Error, Operand};
+pub use half::f16;
+pub use isa::{Isa, IsaKind};
+pub use linear::LinearKernel;
+pub use matrix::MatrixMut;
+pub use weights::{BlockWeights, DenseWeights, Floats, WeightFormat, Weights, ZeroPoints};

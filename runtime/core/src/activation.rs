@@ -1,0 +1,108 @@
+//! Activation functions, element by element.
+
+use crate::math::{erf, exp, tanh};
+use crate::vector::for_each_isa;
+use crate::{Error, Isa, Operand};
+
+/// `out = gate / (1 + e^-gate) * up`: the gated unit of the Llama family.
+///
+/// N. Shazeer, «GLU Variants Improve Transformer», 2020, arXiv 2002.05202.
+///
+/// # Errors
+/// [`Error::Length`] when the three lengths differ.
+pub fn silu_mul(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) -> Result<(), Error> {
+    if gate.len() != up.len() {
+        return Err(Error::Length(Operand::Input));
+    }
+    if gate.len() != out.len() {
+        return Err(Error::Length(Operand::Output));
+    }
+    silu_mul_loop(isa, gate, up, out);
+    Ok(())
+}
+
+/// In place `x / (1 + e^-x)`.
+pub fn silu(isa: Isa, x: &mut [f32]) {
+    silu_loop(isa, x);
+}
+
+/// In place `x * (1 + erf(x / √2)) / 2`, to about 1e-6.
+///
+/// D. Hendrycks and K. Gimpel, «Gaussian Error Linear Units», 2016, arXiv 1606.08415.
+pub fn gelu_erf(isa: Isa, x: &mut [f32]) {
+    gelu_erf_loop(isa, x);
+}
+
+/// In place `x * (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2`: the approximation GPT-2 was trained with.
+pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
+    gelu_tanh_loop(isa, x);
+}
+
+for_each_isa! {
+    fn silu_mul_loop(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((y, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            *y = g / (1.0 + exp(-g)) * u;
+        }
+    }
+}
+
+for_each_isa! {
+    fn silu_loop(x: &mut [f32]) {
+        for x in x {
+            *x /= 1.0 + exp(-*x);
+        }
+    }
+}
+
+for_each_isa! {
+    fn gelu_erf_loop(x: &mut [f32]) {
+        for x in x {
+            *x = 0.5 * *x * (1.0 + erf(*x * core::f32::consts::FRAC_1_SQRT_2));
+        }
+    }
+}
+
+for_each_isa! {
+    fn gelu_tanh_loop(x: &mut [f32]) {
+        for x in x {
+            *x = 0.5 * *x * (1.0 + tanh(0.797_884_6 * (*x + 0.044_715 * (*x * *x * *x))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn matches_the_formulas_and_every_isa_agrees() {
+        let x: Vec<f32> = (-500..500).map(|i| i as f32 * 0.02).collect();
+        let up: Vec<f32> = x.iter().rev().map(|v| v * 0.5 + 1.0).collect();
+        let run = |isa| {
+            let mut gated = std::vec![0.0; x.len()];
+            silu_mul(isa, &x, &up, &mut gated).unwrap();
+            let (mut silu_x, mut by_erf, mut by_tanh) = (x.clone(), x.clone(), x.clone());
+            silu(isa, &mut silu_x);
+            gelu_erf(isa, &mut by_erf);
+            gelu_tanh(isa, &mut by_tanh);
+            (gated, silu_x, by_erf, by_tanh)
+        };
+        let scalar = run(Isa::SCALAR);
+        for (i, &v) in x.iter().enumerate() {
+            let v = f64::from(v);
+            let silu_want = v / (1.0 + (-v).exp());
+            let erf_want = 0.5 * v * (1.0 + libm::erf(v / 2f64.sqrt()));
+            let tanh_want = 0.5
+                * v
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3))).tanh());
+            assert!((f64::from(scalar.0[i]) - silu_want * f64::from(up[i])).abs() < 2e-5);
+            assert!((f64::from(scalar.1[i]) - silu_want).abs() < 2e-6);
+            assert!((f64::from(scalar.2[i]) - erf_want).abs() < 2e-6);
+            assert!((f64::from(scalar.3[i]) - tanh_want).abs() < 2e-6);
+        }
+        for isa in Isa::available() {
+            assert!(run(isa) == scalar, "{}", isa.name());
+        }
+    }
+}

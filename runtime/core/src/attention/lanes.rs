@@ -1,0 +1,249 @@
+//! Sixteen values at a time: loading f32 and f16, and fused multiply-add.
+
+use super::{AttentionShape, heads};
+use crate::math::{LANES, fma};
+use crate::{Error, Isa, Operand, f16};
+
+/// A way to load sixteen cached values.
+pub(super) trait Load {
+    /// What the cache holds.
+    type Item: Copy;
+
+    /// Loads up to sixteen values; the rest are zeros.
+    fn load(items: &[Self::Item]) -> [f32; LANES];
+}
+
+/// f32 as it is.
+pub(super) struct F32;
+
+impl Load for F32 {
+    type Item = f32;
+
+    #[inline(always)]
+    fn load(items: &[f32]) -> [f32; LANES] {
+        match items.first_chunk::<LANES>() {
+            Some(items) => *items,
+            None => {
+                let mut padded = [0.0; LANES];
+                padded.iter_mut().zip(items).for_each(|(p, &x)| *p = x);
+                padded
+            }
+        }
+    }
+}
+
+/// Pads a short slice of halves.
+#[inline(always)]
+fn pad(items: &[f16]) -> [f16; LANES] {
+    match items.first_chunk::<LANES>() {
+        Some(items) => *items,
+        None => {
+            let mut padded = [f16::ZERO; LANES];
+            padded.iter_mut().zip(items).for_each(|(p, &x)| *p = x);
+            padded
+        }
+    }
+}
+
+/// f16, widened one by one.
+struct F16;
+
+impl Load for F16 {
+    type Item = f16;
+
+    #[inline(always)]
+    fn load(items: &[f16]) -> [f32; LANES] {
+        #[cfg(target_arch = "aarch64")]
+        {
+            widen_neon(&pad(items))
+        }
+        #[cfg(not(target_arch = "aarch64"))]
+        {
+            pad(items).map(f16::to_f32)
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn widen_neon(items: &[f16; LANES]) -> [f32; LANES] {
+    use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_u16};
+    let mut wide = [[0f32; 4]; 4];
+    for half in 0..2 {
+        let (low, high): (float32x4_t, float32x4_t);
+        // SAFETY: `half * 8 + 8 <= 16` values are read; every AArch64 target of this crate has `fcvtl`, which
+        // touches registers only; float32x4_t is four f32.
+        unsafe {
+            let halves: uint16x8_t = vld1q_u16(items.as_ptr().add(half * 8).cast());
+            core::arch::asm!("fcvtl {o:v}.4s, {i:v}.4h", o = out(vreg) low, i = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+            core::arch::asm!("fcvtl2 {o:v}.4s, {i:v}.8h", o = out(vreg) high, i = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+            wide[half * 2] = core::mem::transmute::<float32x4_t, [f32; 4]>(low);
+            wide[half * 2 + 1] = core::mem::transmute::<float32x4_t, [f32; 4]>(high);
+        }
+    }
+    let mut out = [0.0; LANES];
+    out.as_chunks_mut::<4>()
+        .0
+        .iter_mut()
+        .zip(wide)
+        .for_each(|(o, w)| *o = w);
+    out
+}
+
+/// f16 with the F16C instructions: only inside functions that enable them.
+#[cfg(target_arch = "x86_64")]
+struct F16c;
+
+#[cfg(target_arch = "x86_64")]
+impl Load for F16c {
+    type Item = f16;
+
+    #[inline(always)]
+    fn load(items: &[f16]) -> [f32; LANES] {
+        use core::arch::x86_64::{__m256, _mm_loadu_si128, _mm256_cvtph_ps};
+        let items = pad(items);
+        // SAFETY: two times eight values of sixteen are read, and [__m256; 2] is sixteen f32. This type is
+        // used by `avx2` and `avx512` below only, whose callers hold the proof that the CPU has F16C.
+        unsafe {
+            let low = _mm256_cvtph_ps(_mm_loadu_si128(items.as_ptr().cast()));
+            let high = _mm256_cvtph_ps(_mm_loadu_si128(items.as_ptr().add(8).cast()));
+            core::mem::transmute::<[__m256; 2], [f32; LANES]>([low, high])
+        }
+    }
+}
+
+/// `acc = a * b + acc` in every lane, each rounded once.
+#[inline(always)]
+pub(super) fn fma_lanes(acc: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
+    #[cfg(target_arch = "aarch64")]
+    for part in 0..4 {
+        use core::arch::aarch64::{vfmaq_f32, vld1q_f32, vst1q_f32};
+        // SAFETY: `part * 4 + 4 <= 16`; every AArch64 target of this crate has Advanced SIMD.
+        unsafe {
+            let at = acc.as_mut_ptr().add(part * 4);
+            let (a, b) = (
+                vld1q_f32(a.as_ptr().add(part * 4)),
+                vld1q_f32(b.as_ptr().add(part * 4)),
+            );
+            vst1q_f32(at, vfmaq_f32(vld1q_f32(at), a, b));
+        }
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
+        *acc = fma(a, b, *acc);
+    }
+    #[cfg(target_arch = "aarch64")]
+    let _ = fma;
+}
+
+/// The instruction set's copy of [`heads`] for each kind of cache.
+macro_rules! for_cache {
+    ($name:ident, $item:ty, $plain:ty, $x86:ty) => {
+        pub(super) fn $name(
+            isa: Isa,
+            shape: &AttentionShape,
+            q: &[f32],
+            k: &[$item],
+            v: &[$item],
+            out: &mut [f32],
+        ) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2(shape: &AttentionShape, q: &[f32], k: &[$item], v: &[$item], out: &mut [f32]) {
+                heads::<$x86>(shape, q, k, v, out);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512(
+                shape: &AttentionShape,
+                q: &[f32],
+                k: &[$item],
+                v: &[$item],
+                out: &mut [f32],
+            ) {
+                heads::<$x86>(shape, q, k, v, out);
+            }
+
+            match isa.kind() {
+                // SAFETY: the `Isa` proves that the CPU has these features.
+                #[cfg(target_arch = "x86_64")]
+                crate::IsaKind::Avx2 => unsafe { avx2(shape, q, k, v, out) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                crate::IsaKind::Avx512Vnni => unsafe { avx512(shape, q, k, v, out) },
+                _ => heads::<$plain>(shape, q, k, v, out),
+            }
+        }
+    };
+}
+
+for_cache!(heads_f32, f32, F32, F32);
+for_cache!(heads_f16, f16, F16, F16c);
+
+/// Rounds f32 values to f16, to nearest even: what goes into an f16 cache.
+///
+/// # Errors
+/// [`Error::Length`] when the lengths differ.
+pub fn narrow_to_f16(isa: Isa, x: &[f32], out: &mut [f16]) -> Result<(), Error> {
+    if x.len() != out.len() {
+        return Err(Error::Length(Operand::Output));
+    }
+    #[cfg(target_arch = "x86_64")]
+    if isa != Isa::SCALAR {
+        // SAFETY: every other instruction set of x86-64 that an `Isa` can prove includes F16C.
+        unsafe { narrow_f16c(x, out) };
+        return Ok(());
+    }
+    #[cfg(target_arch = "aarch64")]
+    if isa != Isa::SCALAR {
+        narrow_neon(x, out);
+        return Ok(());
+    }
+    let _ = isa;
+    out.iter_mut()
+        .zip(x)
+        .for_each(|(o, &x)| *o = f16::from_f32(x));
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "f16c,avx")]
+fn narrow_f16c(x: &[f32], out: &mut [f16]) {
+    use core::arch::x86_64::{
+        _MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps,
+    };
+    let (chunks, rest) = x.as_chunks::<8>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<8>();
+    for (x, out) in chunks.iter().zip(out_chunks) {
+        // SAFETY: both arrays hold eight values.
+        unsafe {
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_loadu_ps(x.as_ptr()));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
+        }
+    }
+    out_rest
+        .iter_mut()
+        .zip(rest)
+        .for_each(|(o, &x)| *o = f16::from_f32(x));
+}
+
+#[cfg(target_arch = "aarch64")]
+fn narrow_neon(x: &[f32], out: &mut [f16]) {
+    use core::arch::aarch64::{uint16x4_t, vld1q_f32, vst1_u16};
+    let (chunks, rest) = x.as_chunks::<4>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<4>();
+    for (x, out) in chunks.iter().zip(out_chunks) {
+        // SAFETY: both arrays hold four values; `fcvtn` is in every AArch64 target of this crate and touches
+        // registers only.
+        unsafe {
+            let halves: uint16x4_t;
+            core::arch::asm!("fcvtn {o:v}.4h, {i:v}.4s", o = out(vreg) halves, i = in(vreg) vld1q_f32(x.as_ptr()), options(pure, nomem, nostack, preserves_flags));
+            vst1_u16(out.as_mut_ptr().cast(), halves);
+        }
+    }
+    out_rest
+        .iter_mut()
+        .zip(rest)
+        .for_each(|(o, &x)| *o = f16::from_f32(x));
+}

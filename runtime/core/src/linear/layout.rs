@@ -1,0 +1,132 @@
+//! Where the parts of a packed weight matrix lie.
+//!
+//! Packed weights are a row of tiles of [`ROW_TILE`] output rows, each a multiple of 64 bytes:
+//!
+//! ```text
+//! block-quantised tile            dense tile
+//! ├ codes   [blocks][code bytes]  └ values [columns][16] f32 or f16
+//! ├ params  [blocks][16 f16 scales, 16 f16 offsets if the format has them]
+//! └ row multipliers [16] f32
+//! ```
+//!
+//! The codes of one block of one row are put in the order even columns, odd columns, so that the low and
+//! the high halves of 4-bit code bytes are each consecutive, and a file's bytes need no shuffling. How the
+//! rows' codes interleave is each instruction set's own ([`Interleave`]). Scales and offsets are
+//! normalised by a power of two for each row (the row multiplier), so that f16 holds any f32 range.
+
+use crate::{Error, WeightFormat};
+
+/// Output rows of a packed tile, on every instruction set.
+pub(crate) const ROW_TILE: usize = 16;
+
+/// Bytes of one block's parameters of one kind, for a tile.
+pub(crate) const PARAM_BYTES: usize = ROW_TILE * 2;
+
+/// Tiles start at multiples of this.
+pub(crate) const TILE_ALIGN: usize = 64;
+
+/// How the code bytes of a tile's rows interleave within a block: groups of `rows` rows, and within a
+/// group `unit` bytes of each row in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interleave {
+    pub rows: usize,
+    pub unit: usize,
+    /// 8-bit codes are stored as 0..=255 instead of -128..=127.
+    pub unsigned: bool,
+}
+
+impl Interleave {
+    /// Position of code byte `byte` of row `row` (in its tile) within a block of `row_bytes` a row.
+    #[inline(always)]
+    pub(crate) fn position(self, row: usize, byte: usize, row_bytes: usize) -> usize {
+        let group = row / self.rows * self.rows * row_bytes;
+        group + (byte / self.unit * self.rows + row % self.rows) * self.unit + byte % self.unit
+    }
+}
+
+/// The sizes of one format's tiles for a number of columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TileShape {
+    /// Blocks of a row; columns for dense formats.
+    pub blocks: usize,
+    /// Code bytes of one row in one block; bytes of one value for dense formats.
+    pub row_bytes: usize,
+    /// Where the parameters start.
+    pub params_at: usize,
+    /// Bytes of one block's parameters; 0 for dense formats.
+    pub params_bytes: usize,
+    /// Where the row multipliers start.
+    pub multipliers_at: usize,
+    /// Size of a tile.
+    pub bytes: usize,
+}
+
+impl TileShape {
+    /// The tile of `format` for `columns` input features.
+    pub(crate) fn new(format: WeightFormat, columns: usize) -> Result<TileShape, Error> {
+        let (blocks, row_bytes, params_bytes, multiplier_bytes) = match format {
+            WeightFormat::Block {
+                bits,
+                block,
+                offset,
+            } => {
+                let kinds = if offset { 2 } else { 1 };
+                let row_bytes = usize::from(block) * usize::from(bits) / 8;
+                (
+                    columns.div_ceil(usize::from(block)),
+                    row_bytes,
+                    kinds * PARAM_BYTES,
+                    ROW_TILE * 4,
+                )
+            }
+            WeightFormat::F16 => (columns, 2, 0, 0),
+            WeightFormat::F32 => (columns, 4, 0, 0),
+        };
+        let sizes = || {
+            let params_at = blocks.checked_mul(row_bytes * ROW_TILE)?;
+            let multipliers_at = params_at.checked_add(blocks.checked_mul(params_bytes)?)?;
+            let bytes = multipliers_at
+                .checked_add(multiplier_bytes)?
+                .checked_next_multiple_of(TILE_ALIGN)?;
+            Some(TileShape {
+                blocks,
+                row_bytes,
+                params_at,
+                params_bytes,
+                multipliers_at,
+                bytes,
+            })
+        };
+        sizes().ok_or(Error::Overflow)
+    }
+}
+
+/// Tiles that hold `rows` rows.
+pub(crate) fn tiles(rows: usize) -> usize {
+    rows.div_ceil(ROW_TILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_its_own_place() {
+        for (rows, unit) in [(1, 4), (4, 2), (4, 4), (2, 8), (8, 4), (16, 4)] {
+            let interleave = Interleave {
+                rows,
+                unit,
+                unsigned: false,
+            };
+            for row_bytes in [8, 16, 32] {
+                let mut seen = std::vec![false; ROW_TILE * row_bytes];
+                for row in 0..ROW_TILE {
+                    for byte in 0..row_bytes {
+                        seen[interleave.position(row, byte, row_bytes)] = true;
+                    }
+                }
+                assert!(seen.into_iter().all(|s| s));
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Linear maps `y = W x`: the kernels that nearly all time goes into.
+//!
+//! A [`LinearKernel`] is selected once for a [`WeightFormat`] and an [`Isa`]. It packs weights into tiles
+//! of sixteen rows, prepares activations, and multiplies any range of tiles, so that a caller's threads
+//! can share both the packing and the multiplication.
+//!
+//! Every kernel gives the same bits. For block-quantised weights each output is
+//!
+//! ```text
+//! acc = 0
+//! for each block, in order:
+//!     dot = Σ q * (code - middle)                              exact, 32-bit
+//!     acc = fma(dot, d * scale, acc)                           d: scale of the activations
+//!     acc = fma(d * Σq, offset, acc)                           offset = -scale * (zero_point - middle)
+//! y = acc * row_multiplier                                     a power of two
+//! ```
+//!
+//! and for dense weights `acc = fma(w, x, acc)` over the columns in order. One output row stays in one
+//! vector lane, so no order is left to the instruction set.
+
+mod activations;
+mod layout;
+mod pack;
+mod scalar;
+
+pub use activations::ActivationLayout;
+
+use crate::{Error, Isa, IsaKind, MatrixMut, Operand, WeightFormat, Weights};
+use core::ops::Range;
+use layout::{Interleave, ROW_TILE, TileShape, tiles};
+
+/// What a tile function works on: sixteen rows of weights, some tokens.
+pub(crate) struct Tile {
+    /// The packed tile.
+    weights: *const u8,
+    shape: TileShape,
+    /// Codes of the first token.
+    codes: *const u8,
+    /// Bytes from one token's codes to the next.
+    codes_stride: usize,
+    /// Meta data of the first token; tokens lie `blocks * META_BYTES` apart.
+    meta: *const u8,
+    /// Where the first token's sixteen results go.
+    out: *mut f32,
+    /// Values from one token's results to the next.
+    out_stride: usize,
+}
+
+/// Multiplies one tile by a fixed number of tokens.
+///
+/// # Safety
+/// The pointers of the tile must be good for the shape and the number of tokens, and the CPU must have
+/// the instruction set the function is written for.
+pub(crate) type TileFn = unsafe fn(&Tile);
+
+/// One kernel: everything that differs between formats and instruction sets.
+pub(crate) struct Implementation {
+    name: &'static str,
+    interleave: Interleave,
+    activations: ActivationLayout,
+    /// Tile functions with the number of tokens each takes, most first; the last takes one.
+    tile_functions: &'static [(usize, TileFn)],
+}
+
+/// The kernel for one weight format on one instruction set.
+#[derive(Clone, Copy)]
+pub struct LinearKernel {
+    format: WeightFormat,
+    isa: Isa,
+    implementation: &'static Implementation,
+}
+
+impl core::fmt::Debug for LinearKernel {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("LinearKernel")
+            .field("name", &self.name())
+            .field("format", &self.format)
+            .finish()
+    }
+}
+
+/// Two kernels are equal when they pack and multiply alike.
+impl PartialEq for LinearKernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.format == other.format && self.isa == other.isa
+    }
+}
+
+impl Eq for LinearKernel {}
+
+impl LinearKernel {
+    /// Packed weights and activations are fastest at addresses that are multiples of this; any work.
+    pub const ALIGN: usize = layout::TILE_ALIGN;
+
+    /// The kernel for `format` on `isa`.
+    ///
+    /// # Errors
+    /// [`Error::Bits`] or [`Error::BlockSize`] for a format that [`WeightFormat::ALL`] does not list.
+    pub fn select(format: WeightFormat, isa: Isa) -> Result<Self, Error> {
+        if let WeightFormat::Block { bits, block, .. } = format {
+            if bits != 4 && bits != 8 {
+                return Err(Error::Bits(bits));
+            }
+            if block != 16 && block != 32 {
+                return Err(Error::BlockSize(u32::from(block)));
+            }
+        }
+        let implementation = match isa.kind() {
+            IsaKind::Scalar
+            | IsaKind::Neon
+            | IsaKind::NeonDotprod
+            | IsaKind::NeonI8mm
+            | IsaKind::Avx2
+            | IsaKind::Avx512Vnni => scalar::implementation(format),
+        };
+        Ok(LinearKernel {
+            format,
+            isa,
+            implementation,
+        })
+    }
+
+    /// A name for reports, such as `q4-avx512-vnni`.
+    pub fn name(&self) -> &'static str {
+        self.implementation.name
+    }
+
+    /// The format this kernel packs.
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// The instruction set this kernel runs on.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Row ranges start at multiples of this, and end at one or at the last row.
+    pub const fn row_tile(&self) -> usize {
+        ROW_TILE
+    }
+
+    /// Bytes of packed weights `[rows, columns]`.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`].
+    pub fn packed_bytes(&self, rows: usize, columns: usize) -> Result<usize, Error> {
+        TileShape::new(self.format, columns)?
+            .bytes
+            .checked_mul(tiles(rows))
+            .ok_or(Error::Overflow)
+    }
+
+    /// Where the rows of `range` lie in packed weights `[rows, columns]`.
+    ///
+    /// # Errors
+    /// [`Error::RowRange`], [`Error::Overflow`].
+    pub fn packed_range(
+        &self,
+        rows: usize,
+        columns: usize,
+        range: Range<usize>,
+    ) -> Result<Range<usize>, Error> {
+        self.packed_bytes(rows, columns)?;
+        let tile = TileShape::new(self.format, columns)?.bytes;
+        let range = tile_range(rows, range)?;
+        Ok(range.start * tile..range.end * tile)
+    }
+
+    /// Packs the rows of `range` into `dst`, the part of the buffer that [`LinearKernel::packed_range`]
+    /// names. Threads may pack different ranges of one buffer.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for weights of another format, [`Error::RowRange`], [`Error::Length`] when `dst` is
+    /// not that part.
+    pub fn pack(
+        &self,
+        weights: &Weights<'_>,
+        range: Range<usize>,
+        dst: &mut [u8],
+    ) -> Result<(), Error> {
+        if weights.format() != self.format {
+            return Err(Error::Format);
+        }
+        let shape = TileShape::new(self.format, weights.columns())?;
+        let bytes = self.packed_range(weights.rows(), weights.columns(), range.clone())?;
+        if dst.len() != bytes.len() {
+            return Err(Error::Length(Operand::Packed));
+        }
+        for (index, tile) in dst.chunks_exact_mut(shape.bytes).enumerate() {
+            let first_row = range.start + index * ROW_TILE;
+            match (weights, self.format) {
+                (Weights::Block(weights), WeightFormat::Block { block, .. }) => {
+                    pack::pack_blocks(
+                        weights,
+                        first_row,
+                        self.implementation.interleave,
+                        shape,
+                        usize::from(block),
+                        tile,
+                    );
+                }
+                (Weights::Dense(weights), _) => pack::pack_dense(weights, first_row, tile),
+                (Weights::Block(_), _) => return Err(Error::Format),
+            }
+        }
+        Ok(())
+    }
+
+    /// Widens row `row` of packed weights `[rows, columns]` into `out` `[columns]`: an embedding look-up from the
+    /// same bytes that the output head multiplies.
+    ///
+    /// # Errors
+    /// [`Error::RowRange`] for a row outside, [`Error::Length`].
+    pub fn unpack_row(
+        &self,
+        packed: &[u8],
+        rows: usize,
+        columns: usize,
+        row: usize,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        if packed.len() != self.packed_bytes(rows, columns)? {
+            return Err(Error::Length(Operand::Packed));
+        }
+        if out.len() != columns {
+            return Err(Error::Length(Operand::Output));
+        }
+        if row >= rows {
+            return Err(Error::RowRange);
+        }
+        let shape = TileShape::new(self.format, columns)?;
+        let tile = packed
+            .get(row / ROW_TILE * shape.bytes..)
+            .ok_or(Error::Length(Operand::Packed))?;
+        match self.format {
+            WeightFormat::Block { bits, block, .. } => {
+                let interleave = self.implementation.interleave;
+                pack::unpack_blocks(
+                    tile,
+                    row % ROW_TILE,
+                    interleave,
+                    shape,
+                    bits,
+                    usize::from(block),
+                    out,
+                );
+            }
+            WeightFormat::F16 | WeightFormat::F32 => {
+                pack::unpack_dense(tile, row % ROW_TILE, shape, out)
+            }
+        }
+        Ok(())
+    }
+
+    /// How this kernel wants its activations. Where two kernels' layouts are equal, one prepared buffer serves both.
+    pub fn activation_layout(&self) -> ActivationLayout {
+        self.implementation.activations
+    }
+
+    /// Bytes of prepared activations for `[tokens, columns]`.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`].
+    pub fn activation_bytes(&self, tokens: usize, columns: usize) -> Result<usize, Error> {
+        Ok(self
+            .implementation
+            .activations
+            .shape(tokens, columns)?
+            .bytes)
+    }
+
+    /// Prepares activations `x` `[tokens, columns]` for [`LinearKernel::multiply`]: quantises them, or copies
+    /// them for dense weights. Uses the first [`LinearKernel::activation_bytes`] of `dst`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for no columns, [`Error::Length`] when `x` disagrees with the shape or `dst` is too short.
+    pub fn prepare(
+        &self,
+        x: &[f32],
+        tokens: usize,
+        columns: usize,
+        dst: &mut [u8],
+    ) -> Result<(), Error> {
+        if columns == 0 {
+            return Err(Error::Shape);
+        }
+        if tokens.checked_mul(columns) != Some(x.len()) {
+            return Err(Error::Length(Operand::Input));
+        }
+        let shape = self.implementation.activations.shape(tokens, columns)?;
+        let dst = dst
+            .get_mut(..shape.bytes)
+            .ok_or(Error::Length(Operand::Activations))?;
+        self.implementation
+            .activations
+            .prepare(self.isa, x, columns, shape, dst);
+        Ok(())
+    }
+
+    /// Multiplies the rows of `range` by all tokens: `out[token, row - range.start] = Σ W[row, column] x[token, column]`.
+    ///
+    /// `packed` is the whole packed matrix `[rows, columns]`, `activations` what [`LinearKernel::prepare`] wrote for
+    /// `[tokens, columns]`, `out` a view `[tokens, range.len()]`: threads split a whole output by columns.
+    ///
+    /// # Errors
+    /// [`Error::RowRange`]; [`Error::Length`] when a buffer or the view disagrees with the shapes.
+    #[allow(clippy::too_many_arguments)]
+    pub fn multiply(
+        &self,
+        packed: &[u8],
+        rows: usize,
+        columns: usize,
+        activations: &[u8],
+        tokens: usize,
+        range: Range<usize>,
+        mut out: MatrixMut<'_>,
+    ) -> Result<(), Error> {
+        if columns == 0 {
+            return Err(Error::Shape);
+        }
+        let shape = TileShape::new(self.format, columns)?;
+        if packed.len() != self.packed_bytes(rows, columns)? {
+            return Err(Error::Length(Operand::Packed));
+        }
+        let inputs = self.implementation.activations.shape(tokens, columns)?;
+        if activations.len() < inputs.bytes {
+            return Err(Error::Length(Operand::Activations));
+        }
+        let tile_range = tile_range(rows, range.clone())?;
+        if out.rows() != tokens || out.columns() != range.len() {
+            return Err(Error::Length(Operand::Output));
+        }
+        let meta_stride = inputs.blocks * activations::META_BYTES;
+        for tile in tile_range {
+            let column = tile * ROW_TILE - range.start;
+            let mut first = 0;
+            for &(count, function) in self.implementation.tile_functions {
+                while first + count <= tokens {
+                    let mut edge = [0f32; ROW_TILE * MOST_TOKENS];
+                    let width = ROW_TILE.min(range.len() - column);
+                    let whole = width == ROW_TILE;
+                    // SAFETY: `out` has `tokens` rows, so row `first` and column `column` are inside; `packed` has
+                    // `tile_range.end` tiles; the activations have `tokens` tokens: lengths were checked above.
+                    // A tile that hangs over the last row writes to `edge`, which has room for the most tokens.
+                    // The `Isa` in `self` proves that the CPU has the instructions.
+                    unsafe {
+                        let target = out.as_mut_ptr().add(first * out.stride() + column);
+                        function(&Tile {
+                            weights: packed.as_ptr().add(tile * shape.bytes),
+                            shape,
+                            codes: activations.as_ptr().add(first * inputs.token_bytes),
+                            codes_stride: inputs.token_bytes,
+                            meta: activations
+                                .as_ptr()
+                                .add(inputs.meta_at + first * meta_stride),
+                            out: if whole { target } else { edge.as_mut_ptr() },
+                            out_stride: if whole { out.stride() } else { ROW_TILE },
+                        });
+                        if !whole {
+                            for token in 0..count {
+                                let to = target.add(token * out.stride());
+                                core::ptr::copy_nonoverlapping(
+                                    edge.as_ptr().add(token * ROW_TILE),
+                                    to,
+                                    width,
+                                );
+                            }
+                        }
+                    }
+                    first += count;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The most tokens any tile function takes at once.
+const MOST_TOKENS: usize = 16;
+
+/// The tiles that hold the rows of `range`.
+fn tile_range(rows: usize, range: Range<usize>) -> Result<Range<usize>, Error> {
+    let on_edge = |row: usize| row.is_multiple_of(ROW_TILE) || row == rows;
+    if range.start > range.end || range.end > rows || !on_edge(range.start) || !on_edge(range.end) {
+        return Err(Error::RowRange);
+    }
+    if range.is_empty() {
+        return Ok(0..0);
+    }
+    Ok(range.start / ROW_TILE..tiles(range.end))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Rearranging weights into a kernel's tiles, and reading a row back.
+
+use super::layout::{Interleave, PARAM_BYTES, ROW_TILE, TileShape};
+use crate::{BlockWeights, DenseWeights, Floats, f16};
+
+/// Packs the rows of one tile, starting at `first_row`. Rows past the end become zeros.
+pub(crate) fn pack_blocks(
+    weights: &BlockWeights<'_>,
+    first_row: usize,
+    interleave: Interleave,
+    shape: TileShape,
+    block: usize,
+    tile: &mut [u8],
+) {
+    tile.fill(0);
+    let rows = ROW_TILE.min(weights.rows().saturating_sub(first_row));
+    // A file's block may be several of ours.
+    let per_block = weights.block_size() / block;
+    let blocks = weights.columns().div_ceil(weights.block_size());
+    let (codes, rest) = tile.split_at_mut(shape.params_at);
+    let (params, multipliers) = rest.split_at_mut(shape.multipliers_at - shape.params_at);
+    for row in 0..rows {
+        let (multiplier, inverse) = row_multiplier(weights, first_row + row, blocks);
+        put(multipliers, row * 4, multiplier.to_ne_bytes());
+        for file_block in 0..blocks {
+            let scale = weights.scale(first_row + row, file_block);
+            let offset = -scale * weights.centred_zero_point(first_row + row, file_block);
+            let scale = f16::from_f32(scale * inverse).to_ne_bytes();
+            let offset = f16::from_f32(offset * inverse).to_ne_bytes();
+            let source = weights.block_codes(first_row + row, file_block);
+            for (part, source) in source.chunks_exact(shape.row_bytes).enumerate() {
+                let index = file_block * per_block + part;
+                if index >= shape.blocks {
+                    break;
+                }
+                put(params, index * shape.params_bytes + row * 2, scale);
+                if shape.params_bytes > PARAM_BYTES {
+                    put(
+                        params,
+                        index * shape.params_bytes + PARAM_BYTES + row * 2,
+                        offset,
+                    );
+                }
+                let start = index * shape.row_bytes * ROW_TILE;
+                let Some(target) = codes.get_mut(start..start + shape.row_bytes * ROW_TILE) else {
+                    return;
+                };
+                put_codes(target, source, row, weights.bits(), interleave);
+            }
+        }
+    }
+}
+
+fn put<const N: usize>(target: &mut [u8], at: usize, bytes: [u8; N]) {
+    if let Some(target) = target.get_mut(at..).and_then(|t| t.first_chunk_mut::<N>()) {
+        *target = bytes;
+    }
+}
+
+/// A power of two that brings the largest parameter of a row near 2¹⁴, and its inverse.
+fn row_multiplier(weights: &BlockWeights<'_>, row: usize, blocks: usize) -> (f32, f32) {
+    let largest = (0..blocks).fold(0f32, |m, block| {
+        let scale = weights.scale(row, block).abs();
+        let offset = (scale * weights.centred_zero_point(row, block)).abs();
+        m.max(scale).max(offset)
+    });
+    if largest == 0.0 || !largest.is_finite() {
+        return (1.0, 1.0);
+    }
+    let exponent = ((largest.to_bits() >> 23) as i32 - 127 - 14).clamp(-120, 120);
+    let power = |e: i32| f32::from_bits(((e + 127) as u32) << 23);
+    (power(exponent), power(-exponent))
+}
+
+/// Scatters one row's code bytes of one block.
+fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave: Interleave) {
+    let half = source.len() / 2;
+    let flip = if interleave.unsigned { 0 } else { 0x80 };
+    for byte in (0..source.len()).step_by(interleave.unit.min(source.len())) {
+        let unit = interleave.unit.min(source.len());
+        let at = interleave.position(row, byte, source.len());
+        let Some(target) = target.get_mut(at..at + unit) else {
+            return;
+        };
+        for (i, target) in target.iter_mut().enumerate() {
+            let byte = byte + i;
+            let code = if bits == 4 {
+                source.get(byte).copied()
+            } else if byte < half {
+                source.get(2 * byte).map(|c| c ^ flip)
+            } else {
+                source.get(2 * (byte - half) + 1).map(|c| c ^ flip)
+            };
+            *target = code.unwrap_or(0);
+        }
+    }
+}
+
+/// Packs the rows of one tile of unquantised weights. Rows past the end become zeros.
+pub(crate) fn pack_dense(weights: &DenseWeights<'_>, first_row: usize, tile: &mut [u8]) {
+    tile.fill(0);
+    let rows = ROW_TILE.min(weights.rows().saturating_sub(first_row));
+    let columns = weights.columns();
+    for row in 0..rows {
+        let start = (first_row + row) * columns;
+        match weights.values() {
+            Floats::F32(values) => {
+                for (column, value) in values
+                    .get(start..start + columns)
+                    .unwrap_or(&[])
+                    .iter()
+                    .enumerate()
+                {
+                    put(tile, (column * ROW_TILE + row) * 4, value.to_ne_bytes());
+                }
+            }
+            Floats::F16(values) => {
+                for (column, value) in values
+                    .get(start..start + columns)
+                    .unwrap_or(&[])
+                    .iter()
+                    .enumerate()
+                {
+                    put(tile, (column * ROW_TILE + row) * 2, value.to_ne_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn take<const N: usize>(source: &[u8], at: usize) -> [u8; N] {
+    source
+        .get(at..)
+        .and_then(|s| s.first_chunk::<N>())
+        .copied()
+        .unwrap_or([0; N])
+}
+
+/// Widens one row of a packed block-quantised tile into `out`.
+pub(crate) fn unpack_blocks(
+    tile: &[u8],
+    row: usize,
+    interleave: Interleave,
+    shape: TileShape,
+    bits: u8,
+    block: usize,
+    out: &mut [f32],
+) {
+    let multiplier = f32::from_ne_bytes(take(tile, shape.multipliers_at + row * 4));
+    for (index, out) in out.chunks_mut(block).enumerate() {
+        let params = shape.params_at + index * shape.params_bytes;
+        let scale = f16::from_ne_bytes(take(tile, params + row * 2)).to_f32() * multiplier;
+        let offset = if shape.params_bytes > PARAM_BYTES {
+            f16::from_ne_bytes(take(tile, params + PARAM_BYTES + row * 2)).to_f32() * multiplier
+        } else {
+            0.0
+        };
+        let codes = tile
+            .get(index * shape.row_bytes * ROW_TILE..)
+            .unwrap_or(&[]);
+        for (column, out) in out.iter_mut().enumerate() {
+            let place = column / 2 + column % 2 * (block / 2);
+            let code = if bits == 4 {
+                let [byte] = take(
+                    codes,
+                    interleave.position(row, place % (block / 2), shape.row_bytes),
+                );
+                i32::from(if place < block / 2 {
+                    byte & 15
+                } else {
+                    byte >> 4
+                }) - 8
+            } else {
+                let [byte] = take(codes, interleave.position(row, place, shape.row_bytes));
+                if interleave.unsigned {
+                    i32::from(byte) - 128
+                } else {
+                    i32::from(byte as i8)
+                }
+            };
+            *out = code as f32 * scale + offset;
+        }
+    }
+}
+
+/// Widens one row of a packed dense tile into `out`.
+pub(crate) fn unpack_dense(tile: &[u8], row: usize, shape: TileShape, out: &mut [f32]) {
+    for (column, out) in out.iter_mut().enumerate() {
+        let at = (column * ROW_TILE + row) * shape.row_bytes;
+        *out = if shape.row_bytes == 2 {
+            f16::from_ne_bytes(take(tile, at)).to_f32()
+        } else {
+            f32::from_ne_bytes(take(tile, at))
+        };
+    }
+}

@@ -1,0 +1,140 @@
+//! The few scalar functions that the standard library would give, each with one result on every machine.
+
+/// `a * b + c` rounded once.
+///
+/// Rust offers it only with `std`; AArch64 has the instruction always, elsewhere `libm` computes it.
+#[inline(always)]
+pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
+    #[cfg(target_arch = "aarch64")]
+    {
+        use core::arch::aarch64::{vdup_n_f32, vfma_f32, vget_lane_f32};
+        // SAFETY: every AArch64 target of this crate has Advanced SIMD.
+        unsafe { vget_lane_f32::<0>(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b))) }
+    }
+    #[cfg(all(not(target_arch = "aarch64"), any(feature = "std", test)))]
+    {
+        a.mul_add(b, c)
+    }
+    #[cfg(all(not(target_arch = "aarch64"), not(any(feature = "std", test))))]
+    {
+        libm::fmaf(a, b, c)
+    }
+}
+
+/// Square root, correctly rounded.
+#[inline(always)]
+pub(crate) fn sqrt(x: f32) -> f32 {
+    libm::sqrtf(x)
+}
+
+/// Adding and subtracting this rounds |x| < 2²² to the nearest integer, ties to even, and leaves that
+/// integer in the low bits of the sum.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// `e^x` to about one unit in the last place, the same bits on every machine.
+///
+/// Range reduction `x = n ln 2 + r` with ln 2 in two parts (Cody and Waite, «Software Manual for the
+/// Elementary Functions», 1980) and the degree-5 polynomial of Cephes `expf`. Plain multiplications and
+/// additions, so that the compiler may use any vector width. Below -87.3 the result is 0, above 88.37 it
+/// stays at its largest value.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const LOWEST: f32 = -87.336_54;
+    const HIGHEST: f32 = 88.376_26;
+    let clamped = if x > HIGHEST { HIGHEST } else { x };
+    let clamped = if clamped < LOWEST { LOWEST } else { clamped };
+    let shifted = clamped * core::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * 0.693_359_4;
+    let r = r - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let p = p * (r * r) + r + 1.0;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3F80_0000));
+    if x < LOWEST { 0.0 } else { p * power }
+}
+
+/// `tanh(x)` by [`exp`]: `1 - 2 / (e^{2x} + 1)`.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// The error function to 5e-7 absolute: Abramowitz and Stegun, formula 7.1.26.
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let a = x.abs();
+    let t = 1.0 / (0.327_591_1 * a + 1.0);
+    let p = 1.061_405_4;
+    let p = p * t - 1.453_152;
+    let p = p * t + 1.421_413_8;
+    let p = p * t - 0.284_496_72;
+    let p = p * t + 0.254_829_6;
+    let tail = p * t * exp(-a * a);
+    let value = 1.0 - tail;
+    if x < 0.0 { -value } else { value }
+}
+
+/// Number of running sums in a reduction. The same everywhere, so that the sum has one order.
+pub(crate) const LANES: usize = 16;
+
+/// Adds the sixteen running sums as a balanced tree.
+#[inline(always)]
+pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
+    let mut sums = lanes;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            sums[i] += sums[i + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close() {
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let want = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / want - 1.0).abs() < 2.5e-7, "exp({x})");
+        }
+        assert_eq!(
+            (exp(0.0), exp(f32::NEG_INFINITY), exp(-1e4)),
+            (1.0, 0.0, 0.0)
+        );
+        assert!(exp(f32::NAN).is_nan() && exp(f32::INFINITY) > 1e38);
+    }
+
+    #[test]
+    fn erf_and_tanh_are_close() {
+        for i in -6000..6000 {
+            let x = i as f32 * 1e-3;
+            assert!(
+                (f64::from(erf(x)) - libm::erf(f64::from(x))).abs() < 5e-7,
+                "erf({x})"
+            );
+            assert!(
+                (f64::from(tanh(x)) - f64::from(x).tanh()).abs() < 3e-7,
+                "tanh({x})"
+            );
+        }
+    }
+
+    #[test]
+    fn fma_rounds_once() {
+        let a = 1.0 + f32::EPSILON;
+        assert_eq!(
+            fma(a, a, -(1.0 + 2.0 * f32::EPSILON)),
+            f32::EPSILON * f32::EPSILON
+        );
+    }
+}

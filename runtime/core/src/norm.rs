@@ -1,0 +1,174 @@
+//! Root-mean-square and layer normalisation.
+
+use crate::math::{LANES, sqrt, sum_lanes};
+use crate::vector::for_each_isa;
+use crate::{Error, Isa, Operand};
+
+/// RMS normalisation of each row: `y = x / sqrt(mean(x²) + epsilon) * weight`.
+///
+/// `x` and `out` are `[rows, weight.len()]`. B. Zhang and R. Sennrich, «Root Mean Square Layer
+/// Normalization», 2019, arXiv 1910.07467.
+///
+/// # Errors
+/// [`Error::Length`] when `x` is not a whole number of rows or `out` has another length.
+pub fn rms_norm(
+    isa: Isa,
+    x: &[f32],
+    weight: &[f32],
+    epsilon: f32,
+    out: &mut [f32],
+) -> Result<(), Error> {
+    check(x, weight.len(), out)?;
+    for (x, out) in x
+        .chunks_exact(weight.len())
+        .zip(out.chunks_exact_mut(weight.len()))
+    {
+        rms_norm_row(isa, x, weight, epsilon, out);
+    }
+    Ok(())
+}
+
+/// Layer normalisation of each row: `y = (x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias`.
+///
+/// `x` and `out` are `[rows, weight.len()]`; without `bias` nothing is added. The variance is taken about
+/// the mean, in a second pass. J. L. Ba and others, «Layer Normalization», 2016, arXiv 1607.06450.
+///
+/// # Errors
+/// [`Error::Length`] when `x` is not a whole number of rows, or `out` or `bias` has another length.
+pub fn layer_norm(
+    isa: Isa,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    epsilon: f32,
+    out: &mut [f32],
+) -> Result<(), Error> {
+    check(x, weight.len(), out)?;
+    if bias.is_some_and(|bias| bias.len() != weight.len()) {
+        return Err(Error::Length(Operand::Parameters));
+    }
+    for (x, out) in x
+        .chunks_exact(weight.len())
+        .zip(out.chunks_exact_mut(weight.len()))
+    {
+        layer_norm_row(isa, x, weight, epsilon, out);
+        if let Some(bias) = bias {
+            out.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+    }
+    Ok(())
+}
+
+fn check(x: &[f32], columns: usize, out: &[f32]) -> Result<(), Error> {
+    if columns == 0 {
+        return Err(Error::Shape);
+    }
+    if !x.len().is_multiple_of(columns) {
+        return Err(Error::Length(Operand::Input));
+    }
+    if out.len() != x.len() {
+        return Err(Error::Length(Operand::Output));
+    }
+    Ok(())
+}
+
+/// Sums `term(x)` in sixteen running sums.
+#[inline(always)]
+fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane += term(value);
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane += term(value);
+    }
+    sum_lanes(lanes)
+}
+
+for_each_isa! {
+    fn rms_norm_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        let mean = sum(x, |value| value * value) / x.len() as f32;
+        let factor = 1.0 / sqrt(mean + epsilon);
+        for ((y, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+            *y = x * factor * w;
+        }
+    }
+}
+
+for_each_isa! {
+    fn layer_norm_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        let mean = sum(x, |value| value) / x.len() as f32;
+        let variance = sum(x, |value| (value - mean) * (value - mean)) / x.len() as f32;
+        let factor = 1.0 / sqrt(variance + epsilon);
+        for ((y, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+            *y = (x - mean) * factor * w;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn matches_the_formula_and_every_isa_agrees() {
+        for columns in [1, 3, 16, 37, 576] {
+            let x: Vec<f32> = (0..2 * columns)
+                .map(|i| ((i * 37 % 101) as f32 - 47.0) * 0.03)
+                .collect();
+            let weight: Vec<f32> = (0..columns).map(|i| 1.0 + i as f32 * 0.01).collect();
+            let bias: Vec<f32> = (0..columns).map(|i| i as f32 * 0.1).collect();
+            let mut rms = std::vec![0.0; x.len()];
+            let mut layer = std::vec![0.0; x.len()];
+            rms_norm(Isa::SCALAR, &x, &weight, 1e-5, &mut rms).unwrap();
+            layer_norm(Isa::SCALAR, &x, &weight, Some(&bias), 1e-5, &mut layer).unwrap();
+            for (row, x) in x.chunks(columns).enumerate() {
+                let n = columns as f64;
+                let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+                let square = x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+                let variance = x
+                    .iter()
+                    .map(|&v| (f64::from(v) - mean).powi(2))
+                    .sum::<f64>()
+                    / n;
+                for i in 0..columns {
+                    let want = f64::from(x[i]) / (square + 1e-5).sqrt() * f64::from(weight[i]);
+                    assert!((f64::from(rms[row * columns + i]) - want).abs() < 1e-4);
+                    let want = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt()
+                        * f64::from(weight[i])
+                        + f64::from(bias[i]);
+                    assert!((f64::from(layer[row * columns + i]) - want).abs() < 1e-4);
+                }
+            }
+            for isa in Isa::available() {
+                let mut out = std::vec![0.0; x.len()];
+                rms_norm(isa, &x, &weight, 1e-5, &mut out).unwrap();
+                assert_eq!(out, rms, "{}", isa.name());
+                layer_norm(isa, &x, &weight, Some(&bias), 1e-5, &mut out).unwrap();
+                assert_eq!(out, layer, "{}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_wrong_lengths() {
+        let mut out = [0.0; 4];
+        assert!(rms_norm(Isa::SCALAR, &[0.0; 4], &[], 1e-5, &mut out).is_err());
+        assert!(rms_norm(Isa::SCALAR, &[0.0; 5], &[1.0; 2], 1e-5, &mut out).is_err());
+        assert!(
+            layer_norm(
+                Isa::SCALAR,
+                &[0.0; 4],
+                &[1.0; 2],
+                Some(&[1.0]),
+                1e-5,
+                &mut out
+            )
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! One body, compiled once for each instruction set.
+//!
+//! Steps that touch each value a few times (norms, activations, softmax) are written as plain loops over
+//! sixteen running sums; the compiler turns them into vectors of whatever width the set has. Plain
+//! multiplications and additions are never fused or reordered, so every copy gives the same bits.
+
+/// Defines a function that takes an [`Isa`](crate::Isa) first and runs the copy of its body that was
+/// compiled for it.
+macro_rules! for_each_isa {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$(const $generic:ident: $kind:ty),+>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name $(<$(const $generic: $kind),+>)? (isa: $crate::Isa, $($arg: $type),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body $(<$(const $generic: $kind),+>)? ($($arg: $type),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2 $(<$(const $generic: $kind),+>)? ($($arg: $type),*) $(-> $ret)? {
+                body $(::<$($generic),+>)? ($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512 $(<$(const $generic: $kind),+>)? ($($arg: $type),*) $(-> $ret)? {
+                body $(::<$($generic),+>)? ($($arg),*)
+            }
+
+            match isa.kind() {
+                // SAFETY: the `Isa` proves that the CPU has these features.
+                #[cfg(target_arch = "x86_64")]
+                $crate::IsaKind::Avx2 => unsafe { avx2 $(::<$($generic),+>)? ($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::IsaKind::Avx512Vnni => unsafe { avx512 $(::<$($generic),+>)? ($($arg),*) },
+                // AArch64 compiles the body with Advanced SIMD as it is.
+                _ => body $(::<$($generic),+>)? ($($arg),*),
+            }
+        }
+    };
+}
+
+pub(crate) use for_each_isa;
