@@ -1,2 +1,99 @@
-//! Program.
-fn main() {}
+//! `cargo xtask`: what a developer or a fresh machine needs done. One file a command.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod board;
+mod build;
+mod demo;
+mod fetch;
+mod fuzz;
+mod history;
+mod models;
+mod packages;
+mod peers;
+mod plugin;
+mod python;
+mod setup;
+mod shell;
+mod test;
+mod toolchain;
+mod workspace;
+
+/// Development tasks. Each can be run again at any time: what is there already is kept.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch a small model, export it with 4-bit weights, and let it answer
+    Demo {
+        /// What to ask
+        #[arg(default_value = "Why is the sky blue? Answer in two sentences.")]
+        prompt: String,
+    },
+    /// Install what is missing, build everything, run every test on the host and on emulated boards
+    Test {
+        /// Run one step (and what it needs)
+        #[arg(long, value_name = "STEP")]
+        only: Option<String>,
+        /// List the steps
+        #[arg(long)]
+        list: bool,
+    },
+    /// Install the cross toolchain, the emulators and the Python peers
+    Setup,
+    /// Fetch the models and the text that tests and benches use
+    Fetch,
+    /// Build the program `furlong` for a board
+    Build {
+        /// One of targets/boards
+        #[arg(long)]
+        board: String,
+    },
+    /// Run the benches on a board, keep the results and write docs/benchmarks.md
+    Bench {
+        /// One of targets/boards
+        #[arg(long, default_value = "host")]
+        board: String,
+        /// Run only benches whose name contains this
+        #[arg(long)]
+        filter: Option<String>,
+        /// Show the results without keeping them
+        #[arg(long)]
+        dry: bool,
+    },
+    /// Build llama.cpp and compare perplexity and speed with it, ONNX Runtime and stock tract
+    Peers {
+        /// Only this part
+        #[arg(long)]
+        only: Option<peers::Part>,
+    },
+    /// Run the fuzz targets for longer than the tests do
+    Fuzz {
+        /// How long for each target
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+        /// Only targets whose name contains this
+        target: Option<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Demo { prompt } => demo::run(&prompt),
+        Task::Test { list: true, .. } => test::list(),
+        Task::Test { only, .. } => test::run(only.as_deref()),
+        Task::Setup => setup::run(),
+        Task::Fetch => fetch::run(),
+        Task::Build { board } => build::run(&board),
+        Task::Bench { board, filter, dry } => bench::run(&board, filter.as_deref(), dry),
+        Task::Peers { only } => peers::run(only),
+        Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+    }
+}

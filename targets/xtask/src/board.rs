@@ -1,0 +1,293 @@
+//! Boards: one TOML file each in `targets/boards/`, and how to run a program on one.
+
+use crate::shell;
+use crate::toolchain::{self, CrossToolchain};
+use crate::{packages, plugin, workspace};
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One board, as its file says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    /// The file's name without `.toml`.
+    #[serde(skip)]
+    pub id: String,
+    /// What it is, in words.
+    pub name: String,
+    /// The processor core.
+    pub core: String,
+    /// What Rust calls it; `host` builds for the machine we are on.
+    pub triple: String,
+    /// How a program gets there and runs.
+    pub run: Runner,
+}
+
+/// How a board runs a program.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Runner {
+    /// Right here.
+    Host,
+    /// In QEMU's user mode. Time means nothing there: instructions are counted instead.
+    Emulated {
+        /// QEMU's name for the core.
+        cpu: String,
+    },
+    /// On a machine reached over ssh.
+    Ssh {
+        /// The variable that holds the address, `user@host`.
+        address_variable: String,
+        /// Where it lies on the board.
+        folder: String,
+    },
+}
+
+impl Board {
+    /// Reads one board's file.
+    ///
+    /// # Errors
+    /// Lists the boards there are when it isn't one of them.
+    pub fn load(id: &str) -> Result<Self> {
+        let file = workspace::root()?
+            .join("targets/boards")
+            .join(format!("{id}.toml"));
+        let all = Self::ids()?;
+        if !all.iter().any(|known| known == id) {
+            bail!("no board is called {id}; there are: {}", all.join(", "));
+        }
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let board: Self =
+            toml::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        Ok(Self {
+            id: id.to_string(),
+            ..board
+        })
+    }
+
+    /// All boards' names, sorted.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn ids() -> Result<Vec<String>> {
+        let folder = workspace::root()?.join("targets/boards");
+        let files =
+            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+        let mut ids: Vec<String> = files
+            .flatten()
+            .filter_map(|file| {
+                file.file_name()
+                    .to_str()?
+                    .strip_suffix(".toml")
+                    .map(String::from)
+            })
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Whether it measures instructions, not time.
+    pub fn counts_instructions(&self) -> bool {
+        matches!(self.run, Runner::Emulated { .. })
+    }
+
+    /// What builds for it.
+    ///
+    /// # Errors
+    /// When a toolchain, compiler or emulator is missing and can't be installed.
+    pub fn builder(&self) -> Result<Builder> {
+        match (self.triple.as_str(), &self.run) {
+            ("host", _) => Ok(Builder::Host),
+            (toolchain::AARCH64, run) => {
+                packages::ensure(&[packages::CROSS])?;
+                if let Runner::Emulated { .. } = run {
+                    packages::ensure(&[packages::EMULATORS])?;
+                }
+                Ok(Builder::Aarch64(toolchain::ensure()?))
+            }
+            (other, _) => bail!("{}: there is no toolchain for {other} yet", self.id),
+        }
+    }
+
+    /// The command that runs `program` there.
+    ///
+    /// # Errors
+    /// When the program can't be brought to the board.
+    pub fn command(&self, program: &Path) -> Result<Command> {
+        match &self.run {
+            Runner::Host => Ok(Command::new(program)),
+            Runner::Emulated { cpu } => Ok(shell::command(
+                "qemu-aarch64",
+                ["-cpu", cpu, &program.display().to_string()],
+            )),
+            Runner::Ssh {
+                address_variable,
+                folder,
+            } => {
+                let address = self.address(address_variable)?;
+                let name = program
+                    .file_name()
+                    .context("a program has a name")?
+                    .to_string_lossy();
+                shell::quiet(&mut shell::command(
+                    "ssh",
+                    [&address, &format!("mkdir -p {folder}")],
+                ))?;
+                shell::quiet(
+                    Command::new("scp")
+                        .arg("-q")
+                        .arg(program)
+                        .arg(format!("{address}:{folder}/{name}")),
+                )?;
+                Ok(shell::command(
+                    "ssh",
+                    [&address, &format!("cd {folder} && ./{name}")],
+                ))
+            }
+        }
+    }
+
+    /// The command that runs `program` there and counts its instructions into `counter`, a file of eight bytes.
+    ///
+    /// # Errors
+    /// When the board isn't an emulated one, or the plugin can't be built.
+    pub fn counting_command(&self, program: &Path, counter: &Path) -> Result<Command> {
+        let Runner::Emulated { cpu } = &self.run else {
+            bail!("{}: only emulated boards count instructions", self.id);
+        };
+        let plugin = plugin::build()?;
+        fs::write(counter, [0; 8]).with_context(|| format!("writing {}", counter.display()))?;
+        let argument = format!("{},file={}", plugin.display(), counter.display());
+        let mut command = shell::command(
+            "qemu-aarch64",
+            ["-cpu", cpu, "-seed", "1", "-plugin", &argument],
+        );
+        command.arg(program).env("FURLONG_COUNTER", counter);
+        Ok(command)
+    }
+
+    /// Copies a file or folder to where the board's programs run; gives its path there.
+    ///
+    /// # Errors
+    /// When the board isn't reached.
+    pub fn deliver(&self, path: &Path) -> Result<String> {
+        match &self.run {
+            Runner::Host | Runner::Emulated { .. } => Ok(path.display().to_string()),
+            Runner::Ssh {
+                address_variable,
+                folder,
+            } => {
+                let address = self.address(address_variable)?;
+                let name = path
+                    .file_name()
+                    .context("what is copied has a name")?
+                    .to_string_lossy();
+                shell::quiet(&mut shell::command(
+                    "ssh",
+                    [&address, &format!("mkdir -p {folder}")],
+                ))?;
+                shell::quiet(
+                    Command::new("scp")
+                        .args(["-q", "-r"])
+                        .arg(path)
+                        .arg(format!("{address}:{folder}/")),
+                )?;
+                Ok(name.into_owned())
+            }
+        }
+    }
+
+    fn address(&self, variable: &str) -> Result<String> {
+        std::env::var(variable).with_context(|| {
+            format!(
+                "{}: set {variable} to the board's ssh address, such as pi@raspberrypi.local",
+                self.id
+            )
+        })
+    }
+}
+
+/// What builds for a board.
+#[derive(Debug, Clone)]
+pub enum Builder {
+    /// This machine's cargo.
+    Host,
+    /// The cross toolchain.
+    Aarch64(CrossToolchain),
+}
+
+impl Builder {
+    /// `cargo SUBCOMMAND --release` in the repository's root.
+    ///
+    /// # Errors
+    /// When run outside the repository.
+    pub fn cargo(&self, subcommand: &str) -> Result<Command> {
+        let mut command = match self {
+            Self::Host => {
+                let mut command = Command::new("cargo");
+                command.arg(subcommand).current_dir(workspace::root()?);
+                command
+            }
+            Self::Aarch64(cross) => cross.cargo(subcommand)?,
+        };
+        command.args(["--release", "--locked"]);
+        Ok(command)
+    }
+
+    /// Builds what `args` say and gives the programs that came out, by the name of their target.
+    ///
+    /// # Errors
+    /// When the build fails: its output has been shown by then.
+    pub fn programs(&self, subcommand: &str, args: &[&str]) -> Result<Vec<Program>> {
+        let mut command = self.cargo(subcommand)?;
+        command
+            .args(args)
+            .args(["--quiet", "--message-format=json-render-diagnostics"]);
+        let text = shell::show(&command);
+        let output = command
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .with_context(|| format!("starting: {text}"))?;
+        if !output.status.success() {
+            bail!("failed ({}): {text}", output.status);
+        }
+        let mut programs = Vec::new();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else {
+                continue;
+            };
+            if let (Some(path), Some(name)) = (
+                message["executable"].as_str(),
+                message["target"]["name"].as_str(),
+            ) {
+                let package = message["manifest_path"]
+                    .as_str()
+                    .and_then(|manifest| Path::new(manifest).parent());
+                programs.push(Program {
+                    name: name.to_string(),
+                    path: PathBuf::from(path),
+                    is_test: message["profile"]["test"] == true,
+                    package: package.unwrap_or(Path::new(".")).to_path_buf(),
+                });
+            }
+        }
+        Ok(programs)
+    }
+}
+
+/// A built program.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Its target's name.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Whether it runs tests (or benches) rather than being a program of ours.
+    pub is_test: bool,
+    /// The folder of the package it belongs to, where tests expect to run.
+    pub package: PathBuf,
+}

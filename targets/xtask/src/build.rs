@@ -1,0 +1,39 @@
+//! `cargo xtask build`: the program `furlong` for a board.
+
+use crate::board::Board;
+use crate::shell::say;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// Builds the program for a board and says where it is.
+///
+/// # Errors
+/// When the board is unknown or the build fails.
+pub fn run(board: &str) -> Result<()> {
+    let board = Board::load(board)?;
+    let program = furlong(&board)?;
+    let size = std::fs::metadata(&program)
+        .map(|data| data.len())
+        .unwrap_or(0);
+    say(format!(
+        "build: {} ({:.1} MB) for {}",
+        program.display(),
+        size as f64 / 1e6,
+        board.name
+    ));
+    Ok(())
+}
+
+/// Builds the program for a board; gives the file.
+///
+/// # Errors
+/// When the build fails.
+pub fn furlong(board: &Board) -> Result<PathBuf> {
+    let programs = board.builder()?.programs("build", &["-p", "furlong"])?;
+    let program = programs
+        .into_iter()
+        .find(|program| program.name == "furlong");
+    Ok(program
+        .context("the build gave no program called furlong")?
+        .path)
+}

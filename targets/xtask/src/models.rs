@@ -1,0 +1,96 @@
+//! Exported model folders that tests, benches and the demo share: made once for each exporter, kept under the build folder.
+
+use crate::board::Builder;
+use crate::shell::{self, say};
+use crate::{fetch, workspace};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A real model we can fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// The decoder.
+    SmolLm2,
+    /// The encoder.
+    MiniLm,
+}
+
+impl Base {
+    /// How its folders' names start.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SmolLm2 => "smollm2",
+            Self::MiniLm => "minilm",
+        }
+    }
+
+    /// The checkpoint, fetched when it isn't there yet.
+    ///
+    /// # Errors
+    /// When it can't be fetched.
+    pub fn checkpoint(self) -> Result<PathBuf> {
+        match self {
+            Self::SmolLm2 => fetch::smollm2(),
+            Self::MiniLm => fetch::minilm(),
+        }
+    }
+}
+
+/// The folder that holds the exports, named as [`Base::name`], `-` and the weights: `smollm2-q4`.
+///
+/// # Errors
+/// When run outside the repository.
+pub fn folder() -> Result<PathBuf> {
+    Ok(workspace::target()?.join("models"))
+}
+
+/// Builds `fine-tune` for this machine.
+///
+/// # Errors
+/// When the build fails.
+pub fn exporter() -> Result<PathBuf> {
+    let programs =
+        Builder::Host.programs("build", &["-p", "furlong-fine-tune", "--bin", "fine-tune"])?;
+    let program = programs
+        .into_iter()
+        .find(|program| program.name == "fine-tune");
+    Ok(program
+        .context("the build gave no program called fine-tune")?
+        .path)
+}
+
+/// A model's export with `weights` (f32, f16, q8 or q4); made anew only when the exporter has changed.
+///
+/// # Errors
+/// When the checkpoint can't be fetched or the export fails.
+pub fn export(exporter: &Path, base: Base, weights: &str) -> Result<PathBuf> {
+    let folder = folder()?.join(format!("{}-{weights}", base.name()));
+    let stamp = folder.with_extension("made-by.txt");
+    let checkpoint = base.checkpoint()?;
+    let made_by = format!("{} {}\n", fetch::digest(exporter)?, checkpoint.display());
+    if folder.join("model.onnx").is_file()
+        && fs::read_to_string(&stamp).is_ok_and(|text| text == made_by)
+    {
+        say(format!("export: reusing {}", folder.display()));
+        return Ok(folder);
+    }
+    say(format!(
+        "export: {} with {weights} weights into {}",
+        base.name(),
+        folder.display()
+    ));
+    let _ = fs::remove_file(&stamp);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(self::folder()?)?;
+    shell::run(
+        Command::new(exporter)
+            .args(["export", "--weights", weights, "--base"])
+            .arg(&checkpoint)
+            .arg("--out")
+            .arg(&folder),
+    )?;
+    fs::write(&stamp, made_by).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok(folder)
+}

@@ -1,0 +1,64 @@
+//! What is checked on this machine: form, warnings, and every crate's tests.
+
+use super::report::{self, Outcome};
+use crate::board::Builder;
+use crate::{test, toolchain, workspace};
+use anyhow::Result;
+use std::process::Command;
+
+fn cargo(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new("cargo");
+    command.args(args).current_dir(workspace::root()?);
+    Ok(command)
+}
+
+/// `cargo fmt --check`.
+pub fn format() -> Result<Outcome> {
+    report::check(&mut cargo(&["fmt", "--all", "--check"])?)
+}
+
+/// `cargo clippy` over everything, warnings forbidden.
+pub fn clippy() -> Result<Outcome> {
+    let args = [
+        "clippy",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    report::check(&mut cargo(&args)?)
+}
+
+/// `cargo doc`, warnings forbidden.
+pub fn docs() -> Result<Outcome> {
+    let args = [
+        "doc",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--quiet",
+    ];
+    report::check(cargo(&args)?.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The kernels must build where there is no std and no heap.
+pub fn no_std() -> Result<Outcome> {
+    report::check(&mut toolchain::bare_metal("thumbv7em-none-eabihf")?.args([
+        "-p",
+        "furlong-core",
+        "--no-default-features",
+    ]))
+}
+
+/// Every crate's tests.
+pub fn tests() -> Result<Outcome> {
+    let mut command = Builder::Host.cargo("test")?;
+    command.args(["--workspace", "--no-fail-fast"]);
+    test::parity::environment(&mut command)?;
+    report::rust_tests("host", &mut command)
+}

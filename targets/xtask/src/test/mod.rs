@@ -1,0 +1,157 @@
+//! `cargo xtask test`: every check there is, as named steps that are timed and counted. A step that can't run has failed.
+
+mod emulated;
+mod host;
+mod parity;
+mod report;
+
+use crate::shell::say;
+use crate::{fetch, packages, python, toolchain};
+use anyhow::{Result, bail};
+use report::{Finished, Outcome};
+use std::time::Instant;
+
+/// One step. Steps need no order: each makes what it needs, or finds it made.
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<Outcome>,
+}
+
+/// All steps, cheap ones and those that others build upon first.
+const STEPS: &[Step] = &[
+    Step {
+        name: "setup",
+        about: "packages, cross toolchain, Python peers",
+        run: setup,
+    },
+    Step {
+        name: "fetch",
+        about: "models and text, by their digests",
+        run: fetch_all,
+    },
+    Step {
+        name: "format",
+        about: "rustfmt finds nothing to change",
+        run: host::format,
+    },
+    Step {
+        name: "clippy",
+        about: "no warnings, in any target of any crate",
+        run: host::clippy,
+    },
+    Step {
+        name: "docs",
+        about: "rustdoc without warnings",
+        run: host::docs,
+    },
+    Step {
+        name: "no-std",
+        about: "furlong-core builds for a Cortex-M without std",
+        run: host::no_std,
+    },
+    Step {
+        name: "host",
+        about: "every crate's tests on this machine",
+        run: host::tests,
+    },
+    Step {
+        name: "aarch64-build",
+        about: "tests and programs for aarch64 Linux",
+        run: emulated::build,
+    },
+    Step {
+        name: "cortex-a53",
+        about: "tests on an emulated Cortex-A53 (no dot product)",
+        run: emulated::cortex_a53,
+    },
+    Step {
+        name: "cortex-a76",
+        about: "tests on an emulated Cortex-A76 (dot product)",
+        run: emulated::cortex_a76,
+    },
+    Step {
+        name: "cortex-a-max",
+        about: "kernel tests on an emulated core with i8mm",
+        run: emulated::cortex_a_max,
+    },
+    Step {
+        name: "parity-host",
+        about: "real models against ONNX Runtime, on this machine",
+        run: parity::host,
+    },
+    Step {
+        name: "parity-aarch64",
+        about: "the same tokens on emulated aarch64",
+        run: parity::aarch64,
+    },
+];
+
+/// Shows the steps.
+///
+/// # Errors
+/// Never.
+pub fn list() -> Result<()> {
+    for step in STEPS {
+        println!("{:15} {}", step.name, step.about);
+    }
+    Ok(())
+}
+
+/// Runs all steps, or the one called `only`, and sums up.
+///
+/// # Errors
+/// When a test failed or a step couldn't run, and when no step has that name.
+pub fn run(only: Option<&str>) -> Result<()> {
+    let steps: Vec<&Step> = STEPS
+        .iter()
+        .filter(|step| only.is_none_or(|name| name == step.name))
+        .collect();
+    if steps.is_empty() {
+        bail!(
+            "no step is called {}; `cargo xtask test --list` shows them",
+            only.unwrap_or_default()
+        );
+    }
+    say(format!(
+        "test: {} steps: {}",
+        steps.len(),
+        steps
+            .iter()
+            .map(|step| step.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    ));
+    let mut finished = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        say(format!(
+            "test: [{}/{}] {}: {}",
+            index + 1,
+            steps.len(),
+            step.name,
+            step.about
+        ));
+        let start = Instant::now();
+        let outcome = (step.run)().unwrap_or_else(|error| Outcome::broken(&error));
+        let done = Finished {
+            name: step.name,
+            time: start.elapsed(),
+            outcome,
+        };
+        report::show_step(&done);
+        finished.push(done);
+    }
+    report::show_all(&finished)
+}
+
+fn setup() -> Result<Outcome> {
+    packages::ensure(&[packages::PYTHON, packages::CROSS, packages::EMULATORS])?;
+    toolchain::ensure()?;
+    python::peers()?;
+    Ok(Outcome::passed())
+}
+
+fn fetch_all() -> Result<Outcome> {
+    fetch::run()?;
+    Ok(Outcome::passed())
+}
