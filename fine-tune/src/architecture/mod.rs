@@ -1,6 +1,7 @@
 //! The architecture of a model as types: what a config says, checked once, so that nothing after the
 //! config parser has to ask whether a combination makes sense.
 
+pub mod config;
 mod decoder;
 mod encoder;
 mod positions;
