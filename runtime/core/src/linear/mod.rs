@@ -18,12 +18,60 @@
 //! and for dense weights `acc = fma(w, x, acc)` over the columns in order. One output row stays in one
 //! vector lane, so no order is left to the instruction set.
 
+/// The implementation of a format: the copy of an instruction set's `block` and `dense` for its constants.
+macro_rules! implementation_of {
+    ($format:expr, $block:ident, $dense:ident) => {
+        match $format {
+            WeightFormat::Block {
+                bits: 4,
+                block: 16,
+                offset: false,
+            } => const { &$block::<4, 16, false>() },
+            WeightFormat::Block {
+                bits: 4,
+                block: 16,
+                offset: true,
+            } => const { &$block::<4, 16, true>() },
+            WeightFormat::Block {
+                bits: 4,
+                offset: false,
+                ..
+            } => const { &$block::<4, 32, false>() },
+            WeightFormat::Block {
+                bits: 4,
+                offset: true,
+                ..
+            } => const { &$block::<4, 32, true>() },
+            WeightFormat::Block {
+                block: 16,
+                offset: false,
+                ..
+            } => const { &$block::<8, 16, false>() },
+            WeightFormat::Block {
+                block: 16,
+                offset: true,
+                ..
+            } => const { &$block::<8, 16, true>() },
+            WeightFormat::Block { offset: false, .. } => const { &$block::<8, 32, false>() },
+            WeightFormat::Block { offset: true, .. } => const { &$block::<8, 32, true>() },
+            WeightFormat::F16 => const { &$dense::<2>() },
+            WeightFormat::F32 => const { &$dense::<4>() },
+        }
+    };
+}
+
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod layout;
 mod pack;
 mod scalar;
 
 pub use activations::ActivationLayout;
+
+use activations::Order;
 
 use crate::{Error, Isa, IsaKind, MatrixMut, Operand, WeightFormat, Weights};
 use core::ops::Range;
@@ -60,6 +108,28 @@ pub(crate) struct Implementation {
     activations: ActivationLayout,
     /// Tile functions with the number of tokens each takes, most first; the last takes one.
     tile_functions: &'static [(usize, TileFn)],
+}
+
+impl Implementation {
+    /// A dense kernel: all instruction sets share the layout, the columns in order and sixteen rows side by side.
+    const fn dense(
+        name: &'static str,
+        tile_functions: &'static [(usize, TileFn)],
+    ) -> Implementation {
+        Implementation {
+            name,
+            interleave: Interleave {
+                rows: 1,
+                unit: 1,
+                unsigned: false,
+            },
+            activations: ActivationLayout {
+                order: Order::Float,
+                block: 1,
+            },
+            tile_functions,
+        }
+    }
 }
 
 /// The kernel for one weight format on one instruction set.
@@ -106,12 +176,11 @@ impl LinearKernel {
             }
         }
         let implementation = match isa.kind() {
-            IsaKind::Scalar
-            | IsaKind::Neon
-            | IsaKind::NeonDotprod
-            | IsaKind::NeonI8mm
-            | IsaKind::Avx2
-            | IsaKind::Avx512Vnni => scalar::implementation(format),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx2 => avx2::implementation(format),
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512Vnni => avx512::implementation(format),
+            _ => scalar::implementation(format),
         };
         Ok(LinearKernel {
             format,

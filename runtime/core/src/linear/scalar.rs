@@ -8,49 +8,12 @@ use crate::{WeightFormat, f16};
 
 /// The scalar kernel for `format`.
 pub(super) fn implementation(format: WeightFormat) -> &'static Implementation {
-    match format {
-        WeightFormat::Block {
-            bits: 4,
-            block: 16,
-            offset: false,
-        } => const { &block::<4, 16, false>("q4-scalar") },
-        WeightFormat::Block {
-            bits: 4,
-            block: 16,
-            offset: true,
-        } => const { &block::<4, 16, true>("q4-scalar") },
-        WeightFormat::Block {
-            bits: 4,
-            offset: false,
-            ..
-        } => const { &block::<4, 32, false>("q4-scalar") },
-        WeightFormat::Block {
-            bits: 4,
-            offset: true,
-            ..
-        } => const { &block::<4, 32, true>("q4-scalar") },
-        WeightFormat::Block {
-            block: 16,
-            offset: false,
-            ..
-        } => const { &block::<8, 16, false>("q8-scalar") },
-        WeightFormat::Block {
-            block: 16,
-            offset: true,
-            ..
-        } => const { &block::<8, 16, true>("q8-scalar") },
-        WeightFormat::Block { offset: false, .. } => const { &block::<8, 32, false>("q8-scalar") },
-        WeightFormat::Block { offset: true, .. } => const { &block::<8, 32, true>("q8-scalar") },
-        WeightFormat::F16 => const { &dense("f16-scalar", &[(1, dense_tile::<2>)]) },
-        WeightFormat::F32 => const { &dense("f32-scalar", &[(1, dense_tile::<4>)]) },
-    }
+    implementation_of!(format, block, dense)
 }
 
-const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(
-    name: &'static str,
-) -> Implementation {
+const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Implementation {
     Implementation {
-        name,
+        name: if BITS == 4 { "q4-scalar" } else { "q8-scalar" },
         interleave: Interleave {
             rows: 1,
             unit: 8,
@@ -64,24 +27,13 @@ const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(
     }
 }
 
-/// A dense kernel: all instruction sets share the layout, the columns in order and sixteen rows side by side.
-pub(super) const fn dense(
-    name: &'static str,
-    tile_functions: &'static [(usize, TileFn)],
-) -> Implementation {
-    Implementation {
-        name,
-        interleave: Interleave {
-            rows: 1,
-            unit: 1,
-            unsigned: false,
-        },
-        activations: ActivationLayout {
-            order: Order::Float,
-            block: 1,
-        },
-        tile_functions,
-    }
+const fn dense<const BYTES: usize>() -> Implementation {
+    let name = if BYTES == 2 {
+        "f16-scalar"
+    } else {
+        "f32-scalar"
+    };
+    Implementation::dense(name, const { &[(1, dense_tile::<BYTES> as TileFn)] })
 }
 
 /// # Safety
