@@ -7,6 +7,7 @@
 
 mod bytes;
 mod external;
+pub(crate) mod guard;
 mod names;
 mod resolver;
 mod tensor;
