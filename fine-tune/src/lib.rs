@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod checkpoint;
 pub mod error;
+pub mod export;
 pub mod graph;
 pub mod onnx;
 pub mod quantise;

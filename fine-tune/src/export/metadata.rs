@@ -1,0 +1,68 @@
+//! What a model says about itself: `metadata_props` of the ONNX file.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::Request;
+use crate::architecture::Architecture;
+use crate::checkpoint::Checkpoint;
+use crate::graph::{Precision, Storage};
+use crate::quantise::{BLOCK, Recipe};
+
+/// The metadata of an export, by key.
+pub(super) fn of(
+    checkpoint: &Checkpoint,
+    architecture: &Architecture,
+    request: &Request,
+    precision: Precision,
+    base_digest: &str,
+) -> BTreeMap<String, String> {
+    let kind = match architecture {
+        Architecture::Decoder(_) => "decoder",
+        Architecture::Encoder(_) => "encoder",
+    };
+    let mut metadata = BTreeMap::new();
+    let mut set = |key: &str, value: &str| {
+        metadata.insert(format!("furlong.{key}"), value.to_owned());
+    };
+    set("kind", kind);
+    set("architecture", architecture.model_type());
+    set("context_length", &architecture.context_length().to_string());
+    set("weights", request.weights.name());
+    set("version", env!("CARGO_PKG_VERSION"));
+    set("base_model", checkpoint.name());
+    set("base_digest", base_digest);
+    if let Some(licence) = checkpoint.licence() {
+        set("license", licence);
+    }
+    if let Some(adapter) = checkpoint.adapter() {
+        let adapter = json!({ "name": adapter.name(), "digest": adapter.digest() });
+        set("adapter", &adapter.to_string());
+    }
+    let recipe = json!({
+        "linear": recipe(precision.linear),
+        "embedding": recipe(precision.embedding),
+    });
+    set("quantisation", &recipe.to_string());
+    metadata
+}
+
+/// How a kind of weight was stored, for people and tools.
+fn recipe(storage: Storage) -> serde_json::Value {
+    let blocks = |bits: usize, zero_points: &str| {
+        json!({
+            "bits": bits,
+            "block": BLOCK,
+            "zero_points": zero_points,
+            "method": "least squared error, scales in f16",
+        })
+    };
+    match storage {
+        Storage::F32 => json!({ "bits": 32 }),
+        Storage::F16 => json!({ "bits": 16 }),
+        Storage::Blocks(Recipe::EightBits) => blocks(8, "none"),
+        Storage::Blocks(Recipe::FourBits) => blocks(4, "packed"),
+        Storage::Blocks(Recipe::FourBitsFloatZero) => blocks(4, "float"),
+    }
+}
