@@ -1,0 +1,357 @@
+//! From a prompt to an answer: prefill, sample, decode, until something says stop.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use furlong_core::Isa;
+use furlong_core::sampler::{Candidate, Sampler, SamplingParams};
+use serde::Serialize;
+
+use super::{StopStrings, Tokenizer};
+use crate::{Error, Session};
+
+/// How many prompt tokens go to the model between two looks at the cancellation flag.
+const PREFILL_SLICE: usize = 512;
+
+/// What a [`Generator`] asks of a model: a sequence of tokens that grows, and the logits after its last one.
+///
+/// [`Session`](crate::Session) is the one in use; tests bring models of three lines.
+pub trait TokenModel {
+    /// Appends tokens; returns the logits `[vocab]` that follow the last one.
+    ///
+    /// # Errors
+    /// Whatever the model fails at, a full context among it.
+    fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error>;
+
+    /// Forgets all but the first `len` tokens.
+    fn truncate(&mut self, len: usize);
+
+    /// The most tokens the sequence can have.
+    fn context(&self) -> usize;
+}
+
+impl TokenModel for Session {
+    fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
+        Session::extend(self, tokens)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        Session::truncate(self, len);
+    }
+
+    fn context(&self) -> usize {
+        self.model().context_length()
+    }
+}
+
+/// What to generate, and when to stop.
+#[derive(Debug, Clone)]
+pub struct GenerateOptions {
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// How to choose each token.
+    pub sampling: SamplingParams,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Go on past the tokens that end a text.
+    pub ignore_eos: bool,
+    /// The answer continues the prompt's own text, so that a leading space belongs to it. False for an answer in a
+    /// conversation.
+    pub continues: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: 256,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            ignore_eos: false,
+            continues: false,
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended its text, or a stop string turned up.
+    Stop,
+    /// The number of tokens asked for is reached.
+    Length,
+    /// The caller asked to stop.
+    Cancelled,
+    /// The model's context is full.
+    Context,
+}
+
+/// What came out of a generation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Generation {
+    /// The text, without the stop string that ended it.
+    pub text: String,
+    /// The ids generated, without the one that ended the text.
+    pub tokens: Vec<u32>,
+    /// How many tokens the prompt has.
+    pub prompt_tokens: usize,
+    /// How many of the prompt's tokens the session held already.
+    pub reused_tokens: usize,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// Where the time of a generation went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Seconds for the prompt.
+    pub prefill_s: f64,
+    /// Prompt tokens a second, those that were held already left out.
+    pub prefill_tok_s: f64,
+    /// Seconds from the call to the first token.
+    pub ttft_s: f64,
+    /// Seconds from the first token to the last.
+    pub decode_s: f64,
+    /// Tokens a second after the first one.
+    pub decode_tok_s: f64,
+}
+
+/// Generates text with one session, and keeps what the session holds from one prompt to the next.
+#[derive(Debug)]
+pub struct Generator<'a, M> {
+    model: M,
+    tokenizer: &'a Tokenizer,
+    /// The tokens the session holds.
+    held: Vec<u32>,
+    logits: Vec<f32>,
+    candidates: Vec<Candidate>,
+    isa: Isa,
+}
+
+impl<'a, M: TokenModel> Generator<'a, M> {
+    /// Takes a session that holds nothing yet.
+    pub fn new(model: M, tokenizer: &'a Tokenizer) -> Self {
+        Self {
+            model,
+            tokenizer,
+            held: Vec::new(),
+            logits: Vec::new(),
+            candidates: Vec::new(),
+            isa: Isa::detect(),
+        }
+    }
+
+    /// Generates what follows `prompt`, the token ids of everything said so far.
+    ///
+    /// Only what differs from the tokens the session holds goes to the model, so that a conversation costs its new
+    /// part. `on_text` gets each piece of text as it comes and may break off; so may `cancel`.
+    ///
+    /// # Errors
+    /// An empty prompt or one longer than the context, bad stop strings, and a model that fails.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        options: &GenerateOptions,
+        cancel: &AtomicBool,
+        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let start = Instant::now();
+        let mut stops = StopStrings::new(options.stop.clone())?;
+        let mut sampler = Sampler::new(options.sampling).map_err(|_| bad_sampling())?;
+        let mut stream = self.tokenizer.stream(options.continues);
+        let eos = self.tokenizer.eos_ids();
+        let mut out = Generation {
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt_tokens: prompt.len(),
+            reused_tokens: 0,
+            finish_reason: FinishReason::Length,
+            timings: Timings::default(),
+        };
+        if options.max_tokens == 0 {
+            return Ok(out);
+        }
+        out.reused_tokens = self.rewind(prompt)?;
+        let prefilled = self.prefill(prompt, cancel)?;
+        let prefill = start.elapsed();
+        let mut first = None;
+        let mut stop_found = false;
+        let mut piece = String::new();
+        out.finish_reason = loop {
+            if !prefilled || cancel.load(Ordering::Relaxed) {
+                break FinishReason::Cancelled;
+            }
+            let token = self.sample(&mut sampler)?;
+            first.get_or_insert_with(|| start.elapsed());
+            if !options.ignore_eos && eos.contains(&token) {
+                break FinishReason::Stop;
+            }
+            out.tokens.push(token);
+            piece.clear();
+            stream.push(token, &mut piece)?;
+            let stopped = emit(&mut stops, &piece, &mut out.text, &mut on_text);
+            match stopped {
+                Emitted::Stopped => {
+                    stop_found = true;
+                    break FinishReason::Stop;
+                }
+                Emitted::Refused => break FinishReason::Cancelled,
+                Emitted::Shown => {}
+            }
+            if out.tokens.len() >= options.max_tokens {
+                break FinishReason::Length;
+            }
+            if self.held.len() >= self.model.context() {
+                break FinishReason::Context;
+            }
+            self.extend(&[token])?;
+        };
+        let total = start.elapsed();
+        if !stop_found {
+            piece.clear();
+            stream.finish(&mut piece)?;
+            finish(&mut stops, &piece, &mut out, &mut on_text);
+        }
+        out.timings = timings(&out, prefill, first.unwrap_or(total), total);
+        Ok(out)
+    }
+
+    /// Forgets what the session holds.
+    pub fn reset(&mut self) {
+        self.held.clear();
+        self.model.truncate(0);
+    }
+
+    /// How many tokens the session holds.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes the session back to what it has in common with `prompt`; returns how many tokens that is.
+    fn rewind(&mut self, prompt: &[u32]) -> Result<usize, Error> {
+        if prompt.is_empty() {
+            return Err(Error::Usage(
+                "the prompt has no tokens; give at least one word".to_owned(),
+            ));
+        }
+        if prompt.len() > self.model.context() {
+            return Err(Error::ContextFull {
+                len: 0,
+                asked: prompt.len(),
+                limit: self.model.context(),
+            });
+        }
+        let common = self
+            .held
+            .iter()
+            .zip(prompt)
+            .take_while(|(held, wanted)| held == wanted)
+            .count();
+        // The last token goes in again for its logits.
+        let common = common.min(prompt.len() - 1);
+        self.model.truncate(common);
+        self.held.truncate(common);
+        Ok(common)
+    }
+
+    /// Feeds the rest of the prompt; false when cancelled on the way.
+    fn prefill(&mut self, prompt: &[u32], cancel: &AtomicBool) -> Result<bool, Error> {
+        let rest = prompt.get(self.held.len()..).unwrap_or_default();
+        for slice in rest.chunks(PREFILL_SLICE) {
+            if cancel.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.extend(slice)?;
+        }
+        Ok(true)
+    }
+
+    fn sample(&mut self, sampler: &mut Sampler) -> Result<u32, Error> {
+        let room = sampler.scratch_len(self.logits.len());
+        self.candidates.resize(room, Candidate::default());
+        sampler
+            .sample(self.isa, &mut self.logits, &self.held, &mut self.candidates)
+            .map_err(|error| Error::Run(format!("choosing a token failed: {error}")))
+    }
+
+    fn extend(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        let logits = self.model.extend(tokens)?;
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        self.held.extend_from_slice(tokens);
+        Ok(())
+    }
+}
+
+fn bad_sampling() -> Error {
+    Error::Usage(
+        "temperature, top-p, min-p and repetition penalty must be finite and not negative, \
+         and the repetition penalty not zero"
+            .to_owned(),
+    )
+}
+
+enum Emitted {
+    Shown,
+    Stopped,
+    Refused,
+}
+
+/// Lets a piece of text through the stop strings to the answer and to the caller.
+fn emit(
+    stops: &mut StopStrings,
+    piece: &str,
+    text: &mut String,
+    on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+) -> Emitted {
+    let before = text.len();
+    let stopped = stops.push(piece, text);
+    let new = text.get(before..).unwrap_or_default();
+    let refused = !new.is_empty() && on_text(new).is_break();
+    match (stopped, refused) {
+        (true, _) => Emitted::Stopped,
+        (false, true) => Emitted::Refused,
+        (false, false) => Emitted::Shown,
+    }
+}
+
+/// Shows what the decoder and the stop strings still held back.
+fn finish(
+    stops: &mut StopStrings,
+    piece: &str,
+    out: &mut Generation,
+    on_text: &mut impl FnMut(&str) -> ControlFlow<()>,
+) {
+    let before = out.text.len();
+    if stops.push(piece, &mut out.text) {
+        out.finish_reason = FinishReason::Stop;
+    }
+    stops.finish(&mut out.text);
+    let new = out.text.get(before..).unwrap_or_default();
+    if !new.is_empty() {
+        // The generation is over: there is nothing left to break off.
+        let _ = on_text(new);
+    }
+}
+
+fn timings(out: &Generation, prefill: Duration, first: Duration, total: Duration) -> Timings {
+    let rate = |count: usize, seconds: f64| {
+        if seconds > 0.0 {
+            count as f64 / seconds
+        } else {
+            0.0
+        }
+    };
+    let prefill_s = prefill.as_secs_f64();
+    let decode_s = total.saturating_sub(first).as_secs_f64();
+    Timings {
+        prefill_s,
+        prefill_tok_s: rate(out.prompt_tokens - out.reused_tokens, prefill_s),
+        ttft_s: first.as_secs_f64(),
+        decode_s,
+        decode_tok_s: rate(out.tokens.len().saturating_sub(1), decode_s),
+    }
+}

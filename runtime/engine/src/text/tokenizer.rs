@@ -1,0 +1,195 @@
+//! Text to token ids and back, by the model's own `tokenizer.json`.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::files::{TOKENIZER_LIMIT, read_json, read_optional, token_text};
+use super::pieces::Pieces;
+use super::stream::StreamDecoder;
+use crate::Error;
+
+/// A model's tokenizer, with what its folder says about the tokens that begin and end a text.
+#[derive(Debug)]
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+    pieces: Pieces,
+    special: BTreeSet<u32>,
+    bos: Option<u32>,
+    eos: BTreeSet<u32>,
+}
+
+impl Tokenizer {
+    /// Loads `tokenizer.json` from a model folder, and the ids that end a text from `generation_config.json`,
+    /// `config.json` and `tokenizer_config.json`, all of them where they differ.
+    ///
+    /// # Errors
+    /// A file that is missing, too large or malformed.
+    pub fn load(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("tokenizer.json");
+        let Some(bytes) = read_optional(&path, TOKENIZER_LIMIT)? else {
+            return Err(Error::invalid(
+                &path,
+                "file",
+                "is missing; a model folder needs it to turn text into tokens",
+            ));
+        };
+        let mut tokenizer = Self::from_bytes(&path, &bytes)?;
+        for name in ["generation_config.json", "config.json"] {
+            if let Some(config) = read_json(&folder.join(name))? {
+                tokenizer.eos.extend(ids(config.get("eos_token_id")));
+                if tokenizer.bos.is_none() {
+                    tokenizer.bos = ids(config.get("bos_token_id")).next();
+                }
+            }
+        }
+        if let Some(config) = read_json(&folder.join("tokenizer_config.json"))? {
+            let id = |key| tokenizer.token_id(token_text(&config, key)?);
+            let (bos, eos) = (id("bos_token"), id("eos_token"));
+            tokenizer.bos = bos.or(tokenizer.bos);
+            tokenizer.eos.extend(eos);
+        }
+        Ok(tokenizer)
+    }
+
+    /// Reads the contents of a `tokenizer.json`; `path` only names it in errors.
+    ///
+    /// # Errors
+    /// Contents that are not a tokenizer.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let json: Value = serde_json::from_slice(bytes)
+            .map_err(|error| Error::invalid(path, "JSON", error.to_string()))?;
+        let pieces = Pieces::from_decoder(json.get("decoder"));
+        drop(json);
+        let inner = guarded(path, "tokenizer", || {
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+            // Both are for batches of training data, and a stranger's file may ask for any length.
+            inner.with_padding(None);
+            inner.with_truncation(None)?;
+            Ok(inner)
+        })?;
+        let special = inner
+            .get_added_tokens_decoder()
+            .iter()
+            .filter(|(_, token)| token.special)
+            .map(|(&id, _)| id)
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            inner,
+            pieces,
+            special,
+            bos: None,
+            eos: BTreeSet::new(),
+        })
+    }
+
+    /// Turns text into token ids. Special tokens written out in the text (`<|im_end|>`) count as such; with
+    /// `add_special` the tokenizer also puts its own around the text, `<s>` or `[CLS]` say.
+    ///
+    /// # Errors
+    /// A tokenizer that can't represent the text.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
+        guarded(&self.path, "encoding a text", || {
+            Ok(self
+                .inner
+                .encode_fast(text, add_special)?
+                .get_ids()
+                .to_vec())
+        })
+    }
+
+    /// Turns token ids into text, leaving out special tokens if `skip_special`. Ids that are in no vocabulary are
+    /// left out too.
+    ///
+    /// # Errors
+    /// A tokenizer whose decoder fails on these ids.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        guarded(&self.path, "decoding tokens", || {
+            self.inner.decode(ids, skip_special)
+        })
+    }
+
+    /// A decoder for a text that arrives one token at a time, without its special tokens.
+    ///
+    /// `continues` says that the text goes on from earlier text, so that a leading space is part of it.
+    pub fn stream(&self, continues: bool) -> StreamDecoder<'_> {
+        StreamDecoder::new(self, continues)
+    }
+
+    /// The id of a token, special ones included.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token with this id, as the vocabulary writes it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// How many tokens the vocabulary has, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Whether this token is a marker rather than text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
+    /// The ids that end a text, ascending; empty when the folder names none.
+    pub fn eos_ids(&self) -> Vec<u32> {
+        self.eos.iter().copied().collect()
+    }
+
+    /// The id that begins a text, if the folder names one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Whether [`encode`](Self::encode) with `add_special` begins a text with [`bos_id`](Self::bos_id).
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn adds_bos(&self) -> Result<bool, Error> {
+        let first = self.encode("a", true)?.first().copied();
+        Ok(self.bos.is_some() && first == self.bos)
+    }
+
+    pub(super) fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+}
+
+/// The ids in a configuration value: one number, or a list of them.
+fn ids(value: Option<&Value>) -> impl Iterator<Item = u32> + '_ {
+    let one = value.and_then(Value::as_u64);
+    let many = value.and_then(Value::as_array).into_iter().flatten();
+    one.into_iter()
+        .chain(many.filter_map(Value::as_u64))
+        .filter_map(|id| u32::try_from(id).ok())
+}
+
+/// Runs a call into the `tokenizers` crate, which panics on some malformed files.
+fn guarded<T>(
+    path: &Path,
+    place: &str,
+    call: impl FnOnce() -> Result<T, tokenizers::Error>,
+) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::invalid(path, place, error.to_string())),
+        Err(panic) => {
+            let reason = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("unknown reason");
+            let reason = format!("the file is malformed: {reason}");
+            Err(Error::invalid(path, place, reason))
+        }
+    }
+}
