@@ -13,6 +13,10 @@ use crate::{Error, Isa};
 
 /// How the prepared codes of tokens are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    not(target_arch = "aarch64"),
+    allow(dead_code, reason = "some orders are AArch64 kernels' own")
+)]
 pub(crate) enum Order {
     /// One token after the other.
     Plain,

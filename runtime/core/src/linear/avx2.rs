@@ -96,19 +96,19 @@ unsafe fn block_tile<
                     let meta = tile.meta.add(token * meta_stride + index * META_BYTES);
                     let dot = if BITS == 4 {
                         let mut pairs = _mm256_setzero_si256();
-                        for j in 0..BLOCK / 4 {
+                        for (j, &columns) in columns.iter().enumerate().take(BLOCK / 4) {
                             pairs = _mm256_add_epi16(
                                 pairs,
-                                _mm256_maddubs_epi16(columns[j], broadcast(x.add(j * 4))),
+                                _mm256_maddubs_epi16(columns, broadcast(x.add(j * 4))),
                             );
                         }
                         let start = _mm256_set1_epi32(meta.add(8).cast::<i32>().read_unaligned());
                         _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones))
                     } else {
                         let mut sum = _mm256_setzero_si256();
-                        for j in 0..BLOCK / 4 {
-                            let signed = _mm256_sign_epi8(broadcast(x.add(j * 4)), columns[j]);
-                            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(columns[j]), signed);
+                        for (j, &columns) in columns.iter().enumerate().take(BLOCK / 4) {
+                            let signed = _mm256_sign_epi8(broadcast(x.add(j * 4)), columns);
+                            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(columns), signed);
                             sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
                         }
                         sum

@@ -65,7 +65,13 @@ mod activations;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
 mod layout;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod scalar;
 
@@ -180,6 +186,12 @@ impl LinearKernel {
             IsaKind::Avx2 => avx2::implementation(format),
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512Vnni => avx512::implementation(format),
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::Neon => neon::implementation(format),
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonDotprod => dotprod::implementation(format),
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonI8mm => i8mm::implementation(format),
             _ => scalar::implementation(format),
         };
         Ok(LinearKernel {

@@ -378,3 +378,43 @@ fn wrong_sizes_are_refused() {
         Some(Error::Bits(5))
     );
 }
+
+#[test]
+fn each_format_and_isa_has_its_own_kernel() {
+    for isa in Isa::available() {
+        let (quantised, dense) = match isa.kind() {
+            IsaKind::Scalar => ("scalar", "scalar"),
+            IsaKind::Neon => ("neon", "neon"),
+            IsaKind::NeonDotprod => ("neon-dotprod", "neon"),
+            IsaKind::NeonI8mm => ("neon-i8mm", "neon"),
+            IsaKind::Avx2 => ("avx2", "avx2"),
+            IsaKind::Avx512Vnni => ("avx512-vnni", "avx512"),
+        };
+        for format in WeightFormat::ALL {
+            let want = match format {
+                WeightFormat::Block { bits, .. } => std::format!("q{bits}-{quantised}"),
+                WeightFormat::F16 => std::format!("f16-{dense}"),
+                WeightFormat::F32 => std::format!("f32-{dense}"),
+            };
+            assert_eq!(LinearKernel::select(format, isa).unwrap().name(), want);
+        }
+    }
+}
+
+/// One number for the results of all formats: machines with different instruction sets must print the same.
+#[test]
+fn results_are_the_same_on_every_machine() {
+    let mut hash = 0xCBF2_9CE4_8422_2325u64;
+    for (bits, block_size, offset) in [(4, 32, true), (4, 16, false), (8, 32, false), (8, 64, true)]
+    {
+        let sample = Sample::new(37, 150, bits, block_size, offset, 11);
+        let x = floats(7 * 150, 12);
+        for weights in sample.all() {
+            let kernel = LinearKernel::select(weights.format(), Isa::detect()).unwrap();
+            for value in product(&kernel, &weights, &x, 7) {
+                hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01B3);
+            }
+        }
+    }
+    assert_eq!(hash, 12_248_561_910_828_424_574);
+}
