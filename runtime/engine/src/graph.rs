@@ -5,13 +5,14 @@
 //! with symbols when they run, are optimised again for each set of shapes that comes in, and the
 //! last few results are kept.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_core::internal::{DatumType, TVec, TValue, TractError, TractResult, TypedSimplePlan};
 use tract_linalg::multithread::Executor;
-use tract_onnx::pb;
+use tract_onnx::{Onnx, pb};
 
 use crate::import::{ElementType, OnnxModel, guard};
 use crate::plan::{self, PlanInput};
@@ -42,15 +43,15 @@ pub struct GraphValue {
 }
 
 /// A loaded ONNX graph. Cheap to clone, and can be run from several threads at once.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Graph {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     path: PathBuf,
     model: OnnxModel,
+    onnx: Onnx,
     inputs: Vec<GraphValue>,
     elements: Vec<Option<ElementType>>,
     outputs: Vec<GraphValue>,
@@ -59,6 +60,13 @@ struct Inner {
     symbolic: Result<Arc<TypedSimplePlan>, String>,
     /// Plans for one set of input shapes each, the latest last.
     concrete: Mutex<Vec<(Vec<Vec<usize>>, Arc<TypedSimplePlan>)>>,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { path, inputs, outputs, .. } = &*self.inner;
+        f.debug_struct("Graph").field("path", path).field("inputs", inputs).field("outputs", outputs).finish()
+    }
 }
 
 impl Graph {
@@ -83,7 +91,8 @@ impl Graph {
         let outputs = model.graph().output.iter().map(describe).collect();
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let executor = plan::executor(options.threads.unwrap_or(cores).get())?;
-        let parsed = plan::parse(&model, guard::onnx())?;
+        let onnx = if options.stock { guard::onnx() } else { guard::onnx_with_fixes() };
+        let parsed = plan::parse(&model, onnx.clone())?;
         let symbolic = plan::optimise(parsed, None, &executor).map_err(|e| format!("{e:#}"));
         if let Err(reason) = &symbolic {
             // With every dimension known, other shapes won't help.
@@ -96,7 +105,7 @@ impl Graph {
         }
         let path = model.path().to_path_buf();
         let concrete = Mutex::new(Vec::new());
-        let inner = Inner { path, model, inputs, elements, outputs, executor, symbolic, concrete };
+        let inner = Inner { path, model, onnx, inputs, elements, outputs, executor, symbolic, concrete };
         Ok(Graph { inner: Arc::new(inner) })
     }
 
@@ -198,7 +207,7 @@ impl Inner {
             .iter()
             .map(|a| PlanInput { element: datum_type(a.element()), shape: a.shape().into() })
             .collect();
-        let parsed = plan::parse(&self.model, guard::onnx())?;
+        let parsed = plan::parse(&self.model, self.onnx.clone())?;
         let plan = plan::optimise(parsed, Some(&inputs), &self.executor)
             .map_err(|e| Error::graph(&self.path, &e))?;
         let mut kept = lock();

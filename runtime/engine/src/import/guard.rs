@@ -15,6 +15,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceNode, InferenceOp};
 use tract_onnx::tract_hir::infer::InferenceModelPatch;
 
+use crate::fixes;
+
 /// Bytes that one constant may have when tract computes it.
 const MAX_CONSTANT_BYTES: u64 = 1 << 30;
 
@@ -27,6 +29,13 @@ pub(crate) fn onnx() -> Onnx {
     for builder in onnx.op_register.0.values_mut() {
         *builder = build;
     }
+    onnx
+}
+
+/// As [`onnx`], with our [`fixes`](crate::fixes) in it.
+pub(crate) fn onnx_with_fixes() -> Onnx {
+    let mut onnx = onnx();
+    fixes::register(&mut onnx.op_register);
     onnx
 }
 
