@@ -9,8 +9,28 @@
 //! 4. tract reads the rest, and runs the whole; `ops` are our ops in it.
 //! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length.
 
+mod compile;
+mod array;
 mod error;
+mod fixes;
+mod graph;
 mod import;
+mod model;
+mod ops;
+mod options;
+mod plan;
+mod pool;
+mod report;
+mod rewrite;
+mod session;
+pub mod text;
+mod weights;
 
+pub use array::{Array, ArrayData};
 pub use error::Error;
+pub use graph::{Graph, GraphOptions, GraphValue};
 pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp, UnsupportedOps};
+pub use model::{Model, ModelKind};
+pub use options::{KvFormat, LoadOptions};
+pub use report::{LinearReport, Report, TableReport};
+pub use session::Session;

@@ -1,68 +1,67 @@
 //! A graph that can be edited: nodes with who makes and who reads each value, constants, and weights taken out.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
-};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 use super::spec::OpSpec;
 use crate::Error;
-use crate::import::TensorBytes;
-
-/// Finds the bytes of an initialiser: inline ones, or those of a checked, mapped external file.
-pub(crate) type Resolve = Box<dyn Fn(&TensorProto) -> Result<TensorBytes, Error> + Send + Sync>;
+use crate::import::{OnnxModel, TensorData};
 
 /// A node's place in a [`Draft`]. It stays valid, and names the same node, until that node is removed.
 pub(crate) type NodeId = usize;
 
 /// The graph of a model while it is being rewritten.
 pub(crate) struct Draft {
-    path: PathBuf,
     /// The model without the nodes and initialisers of its main graph.
-    shell: ModelProto,
+    shell: OnnxModel,
     nodes: Vec<Option<NodeProto>>,
     initialisers: HashMap<String, TensorProto>,
     producers: HashMap<String, NodeId>,
     consumers: HashMap<String, Vec<NodeId>>,
-    resolve: Resolve,
     specs: Vec<OpSpec>,
 }
 
 impl Draft {
-    /// Takes a model apart. `resolve` finds the bytes of its initialisers.
-    pub(crate) fn new(path: &Path, mut model: ModelProto, resolve: Resolve) -> Draft {
-        let graph = model.graph.get_or_insert_default();
+    /// Takes a model apart.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a model that has nodes of our own domain: those point into a table that a file
+    /// doesn't have.
+    pub(crate) fn new(mut model: OnnxModel) -> Result<Draft, Error> {
+        let graph = model.proto_mut().graph.get_or_insert_default();
         let nodes = std::mem::take(&mut graph.node);
         let initialisers = std::mem::take(&mut graph.initializer)
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor))
             .collect();
         let mut draft = Draft {
-            path: path.to_owned(),
             shell: model,
             nodes: Vec::with_capacity(nodes.len()),
             initialisers,
             producers: HashMap::new(),
             consumers: HashMap::new(),
-            resolve,
             specs: Vec::new(),
         };
         for node in nodes {
+            if node.domain == super::DOMAIN {
+                let reason = "its domain is for the engine's own use; export the model without it";
+                return Err(Error::invalid(draft.path(), format!("node {:?}", node.name), reason));
+            }
             draft.add(node);
         }
-        draft
+        Ok(draft)
     }
 
     /// The file the model came from, for messages.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.shell.path()
     }
 
-    /// Values of `metadata_props`.
-    pub(crate) fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.shell.metadata_props.iter().map(|entry| (entry.key.as_str(), entry.value.as_str()))
+    /// The value of `key` in the model's metadata.
+    pub(crate) fn metadata(&self, key: &str) -> Option<&str> {
+        self.shell.metadata(key)
     }
 
     /// The nodes that are left, in no order that means anything.
@@ -108,16 +107,16 @@ impl Draft {
 
     /// The graph's inputs that aren't initialisers.
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &ValueInfoProto> {
-        let graph = self.shell.graph.as_ref();
-        graph
-            .into_iter()
-            .flat_map(|graph| &graph.input)
+        self.shell
+            .graph()
+            .input
+            .iter()
             .filter(|input| !self.initialisers.contains_key(&input.name))
     }
 
     /// The graph's outputs.
     pub(crate) fn outputs(&self) -> &[ValueInfoProto] {
-        self.shell.graph.as_ref().map(|graph| graph.output.as_slice()).unwrap_or_default()
+        &self.shell.graph().output
     }
 
     /// Whether a value is an output of the graph.
@@ -130,27 +129,36 @@ impl Draft {
         self.inputs().any(|input| input.name == value)
     }
 
-    /// The name of a symbolic, or the size of a fixed, dimension of a graph input.
-    pub(crate) fn input_dims(&self, value: &str) -> Option<Vec<Option<i64>>> {
+    /// The sizes of a graph input's axes; `None` for those with a name or none.
+    pub(crate) fn input_dims(&self, value: &str) -> Option<Vec<Option<usize>>> {
         use tract_onnx::pb::{tensor_shape_proto::dimension::Value, type_proto};
         let input = self.inputs().find(|input| input.name == value)?;
         let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
         let dims = tensor.shape.as_ref()?.dim.iter().map(|dim| match dim.value {
-            Some(Value::DimValue(size)) => Some(size),
+            Some(Value::DimValue(size)) => usize::try_from(size).ok(),
             _ => None,
         });
         Some(dims.collect())
     }
 
+    /// Drops graph inputs that no node reads.
+    pub(crate) fn remove_unread_inputs(&mut self) {
+        let unread: HashSet<String> = self
+            .inputs()
+            .filter(|input| self.consumers(&input.name).is_empty())
+            .map(|input| input.name.clone())
+            .collect();
+        self.remove_inputs(&unread);
+    }
+
     /// Drops graph inputs.
     pub(crate) fn remove_inputs(&mut self, names: &HashSet<String>) {
-        self.shell.graph.get_or_insert_default().input.retain(|i| !names.contains(&i.name));
+        self.graph_mut().input.retain(|input| !names.contains(&input.name));
     }
 
     /// Replaces the graph's outputs.
     pub(crate) fn set_outputs(&mut self, names: &[String]) {
-        let graph = self.shell.graph.get_or_insert_default();
-        graph.output = names
+        self.graph_mut().output = names
             .iter()
             .map(|name| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() })
             .collect();
@@ -161,14 +169,18 @@ impl Draft {
         self.initialisers.get(value)
     }
 
-    /// The bytes of an initialiser, little-endian and dense.
-    pub(crate) fn bytes(&self, tensor: &TensorProto) -> Result<TensorBytes, Error> {
-        (self.resolve)(tensor)
+    /// The data of a tensor of this model, without copying it.
+    pub(crate) fn tensor(&self, proto: &TensorProto) -> Result<TensorData, Error> {
+        self.shell.tensor(proto)
     }
 
-    /// Adds an initialiser. A name that is taken is replaced.
+    /// Adds a constant that is one of this model's own tensors. A name that is taken is replaced.
     pub(crate) fn add_initialiser(&mut self, tensor: TensorProto) {
         self.initialisers.insert(tensor.name.clone(), tensor);
+    }
+
+    fn graph_mut(&mut self) -> &mut GraphProto {
+        self.shell.proto_mut().graph.get_or_insert_default()
     }
 
     /// Adds a node.
@@ -222,7 +234,11 @@ impl Draft {
             name: name.to_owned(),
             op_type: spec.op_type().to_owned(),
             domain: super::DOMAIN.to_owned(),
-            attribute: vec![int_attribute("spec", index), ints_attribute("columns", spec.columns())],
+            attribute: vec![
+                int_attribute("spec", index),
+                ints_attribute("columns", spec.columns()),
+                int_attribute("half", spec.gives_half().into()),
+            ],
             input: inputs,
             output: outputs,
             ..NodeProto::default()
@@ -266,17 +282,18 @@ impl Draft {
             }
         }
         self.initialisers.retain(|name, _| values.contains(name));
-        let graph = self.shell.graph.get_or_insert_default();
-        graph.value_info.clear();
+        self.graph_mut().value_info.clear();
     }
 
     /// Puts the model together again, with the table that our nodes' `spec` attributes point into.
-    pub(crate) fn finish(mut self) -> (ModelProto, Vec<OpSpec>) {
+    pub(crate) fn finish(mut self) -> (OnnxModel, Vec<OpSpec>) {
         self.prune();
-        let graph: &mut GraphProto = self.shell.graph.get_or_insert_default();
-        graph.node = self.nodes.into_iter().flatten().collect();
-        let mut initialisers: Vec<TensorProto> = self.initialisers.into_values().collect();
+        let nodes = std::mem::take(&mut self.nodes);
+        let mut initialisers: Vec<TensorProto> =
+            std::mem::take(&mut self.initialisers).into_values().collect();
         initialisers.sort_by(|a, b| a.name.cmp(&b.name));
+        let graph = self.graph_mut();
+        graph.node = nodes.into_iter().flatten().collect();
         graph.initializer = initialisers;
         (self.shell, self.specs)
     }

@@ -1,0 +1,75 @@
+//! From a rewritten graph to a plan that tract runs, with our ops and their packed weights in it.
+
+use std::sync::Arc;
+
+use tract_core::internal::*;
+use tract_linalg::multithread::Executor;
+use tract_onnx::tract_hir::infer::{Factoid, InferenceModel, InferenceModelExt};
+
+use crate::Error;
+use crate::import::{OnnxModel, guard};
+use crate::ops::{self, Machine};
+use crate::plan;
+use crate::rewrite::OpSpec;
+
+/// A plan, and the names of what goes in and comes out, in order.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// The plan.
+    pub plan: Arc<TypedSimplePlan>,
+    /// The graph's inputs.
+    pub inputs: Vec<String>,
+    /// The graph's outputs.
+    pub outputs: Vec<String>,
+}
+
+/// Makes a plan of a rewritten graph. With `one_sequence`, the first axis of each input is 1.
+///
+/// # Errors
+/// [`Error::Graph`] with what tract says.
+pub(crate) fn compile(
+    model: &OnnxModel,
+    specs: Vec<OpSpec>,
+    machine: &Machine,
+    one_sequence: bool,
+) -> Result<Compiled, Error> {
+    let mut onnx = guard::onnx();
+    ops::register(&mut onnx.op_register);
+    let mut graph = plan::parse(model, onnx)?;
+    let outputs = model.graph().output.iter().map(|output| output.name.clone()).collect();
+    let prepared = plan::shielded(|| {
+        let inputs = input_names(&graph)?;
+        if one_sequence {
+            fix_batch(&mut graph)?;
+        }
+        let mut typed = graph.into_typed()?;
+        ops::bind(&mut typed, specs, machine)?;
+        let typed = typed.into_optimized()?;
+        let executor = match machine.pool.threads() {
+            1 => Executor::SingleThread,
+            // The plan runs inside our own pool, which is then what tract finds as the global one.
+            _ => Executor::RayonGlobal,
+        };
+        let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
+        Ok((TypedSimplePlan::new_with_options(typed, &options)?, inputs))
+    });
+    let (plan, inputs) = prepared.map_err(|error| Error::graph(model.path(), &error))?;
+    Ok(Compiled { plan, inputs, outputs })
+}
+
+fn input_names(graph: &InferenceModel) -> TractResult<Vec<String>> {
+    let sources = graph.input_outlets()?;
+    Ok(sources.iter().map(|source| graph.node(source.node).name.clone()).collect())
+}
+
+/// Sets the first axis of every input to 1.
+fn fix_batch(graph: &mut InferenceModel) -> TractResult<()> {
+    for index in 0..graph.input_outlets()?.len() {
+        let mut fact = graph.input_fact(index)?.clone();
+        if fact.shape.rank().concretize().is_some_and(|rank| rank > 0) {
+            fact.shape.set_dim(0, 1.to_dim());
+            graph.set_input_fact(index, fact)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! A model, loaded once and shared by all that use it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tract_core::internal::TypedOp;
+
+use crate::compile::{Compiled, compile};
+use crate::import::OnnxModel;
+use crate::ops::{KvAttention, Machine, QuantGather};
+use crate::options::LoadOptions;
+use crate::pool::Pool;
+use crate::report::Report;
+use crate::rewrite::{OpSpec, Rewritten, rewrite_decoder, rewrite_graph};
+use crate::session::{InputRole, Session};
+use crate::weights::{self, PackedLinear};
+use crate::{Error, KvFormat};
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Tokens in, logits of the next token out, with a cache of what was before: [`Model::session`].
+    Decoder,
+    /// Tokens in, embeddings out.
+    Encoder,
+}
+
+/// A loaded model. Clones are cheap and share everything; threads may share one.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all clones of a model share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    /// The graph's proto, without nodes and weights: its path and metadata.
+    pub source: Source,
+    pub kind: ModelKind,
+    pub compiled: Compiled,
+    pub machine: Machine,
+    /// The output layer of a decoder, if it was cut off its graph.
+    pub head: Option<PackedLinear>,
+    /// What a decoder's inputs are to be fed with.
+    pub roles: Vec<InputRole>,
+    pub vocab_size: usize,
+    pub prefill_chunk: usize,
+}
+
+/// Where a model came from, and what it says about itself.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub path: std::path::PathBuf,
+    pub metadata: Vec<(String, String)>,
+}
+
+/// The most tokens a session holds when neither the model nor the caller says.
+const DEFAULT_CONTEXT: usize = 4096;
+
+impl Model {
+    /// Loads the model in the folder `path` (its `model.onnx`), or the ONNX file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Invalid`] and [`Error::Unsupported`] for a file that can't be read, breaks the
+    /// format, or asks for what isn't there; [`Error::Graph`] when tract can't make a plan of it.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, Error> {
+        let onnx = OnnxModel::open(path)?;
+        let kind = kind(&onnx);
+        let pool = Arc::new(Pool::new(options.threads())?);
+        let source = Source {
+            path: onnx.path().to_owned(),
+            metadata: onnx
+                .proto()
+                .metadata_props
+                .iter()
+                .map(|entry| (entry.key.clone(), entry.value.clone()))
+                .collect(),
+        };
+        let rewritten = match kind {
+            ModelKind::Decoder => rewrite_decoder(onnx)?,
+            ModelKind::Encoder => rewrite_graph(onnx)?,
+        };
+        let context = context_length(&source, &rewritten.specs, options)?;
+        let machine = Machine { isa: options.isa(), pool, kv: options.kv, context };
+        Model::build(source, kind, rewritten, machine, options)
+    }
+
+    fn build(
+        source: Source,
+        kind: ModelKind,
+        rewritten: Rewritten,
+        machine: Machine,
+        options: &LoadOptions,
+    ) -> Result<Model, Error> {
+        let Rewritten { model, specs, head, .. } = rewritten;
+        let table_rows = specs.iter().find_map(|spec| match spec {
+            OpSpec::Gather(table, _) => Some(table.rows),
+            _ => None,
+        });
+        let is_decoder = kind == ModelKind::Decoder;
+        let compiled = compile(&model, specs, &machine, is_decoder)?;
+        let roles = match kind {
+            ModelKind::Decoder => compiled
+                .inputs
+                .iter()
+                .map(|name| InputRole::of(&source.path, name))
+                .collect::<Result<Vec<_>, Error>>()?,
+            ModelKind::Encoder => Vec::new(),
+        };
+        let head = head
+            .map(|head| {
+                weights::pack(&head.linear, machine.isa, &machine.pool).map_err(|error| {
+                    let place = format!("node {:?}", head.linear.name());
+                    Error::invalid(&source.path, place, error.to_string())
+                })
+            })
+            .transpose()?;
+        let vocab_size = head.as_ref().map(PackedLinear::rows).or(table_rows).unwrap_or(0);
+        let prefill_chunk = options.prefill_chunk.get();
+        let inner =
+            Inner { source, kind, compiled, machine, head, roles, vocab_size, prefill_chunk };
+        Ok(Model { inner: Arc::new(inner) })
+    }
+
+    /// What the model is for.
+    pub fn kind(&self) -> ModelKind {
+        self.inner.kind
+    }
+
+    /// The ONNX file that the model was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.inner.source.path
+    }
+
+    /// The folder that the model file is in: its tokenizer and configuration are beside it.
+    pub fn folder(&self) -> &Path {
+        self.path().parent().unwrap_or(Path::new("."))
+    }
+
+    /// What the model says about itself under `key`, such as `furlong.license`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.inner.source.get(key)
+    }
+
+    /// All that the model says about itself.
+    pub fn all_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.inner.source.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The most tokens that a session of this model can hold.
+    pub fn context_length(&self) -> usize {
+        self.inner.machine.context
+    }
+
+    /// How many tokens the model knows: the length of its logits.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.vocab_size
+    }
+
+    /// How many threads run the model.
+    pub fn threads(&self) -> usize {
+        self.inner.machine.pool.threads()
+    }
+
+    /// How sessions store keys and values.
+    pub fn kv_format(&self) -> KvFormat {
+        self.inner.machine.kv
+    }
+
+    /// Bytes of weights that are read for one token: all packed layers, not the embedding table.
+    pub fn weights_bytes(&self) -> usize {
+        self.report().weights_bytes()
+    }
+
+    /// A new, empty session.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a model that isn't a decoder.
+    pub fn session(&self) -> Result<Session, Error> {
+        Session::new(self)
+    }
+
+    /// What the loaded model consists of: ops, weights, memory, kernels.
+    pub fn report(&self) -> Report {
+        Report::of(&self.inner)
+    }
+
+    /// The ops of the plan that have weights or state, with their nodes' names.
+    pub(crate) fn nodes(inner: &Inner) -> impl Iterator<Item = (&str, &dyn TypedOp)> {
+        let model = inner.compiled.plan.model();
+        let order = inner.compiled.plan.order_without_consts();
+        order.iter().map(move |&id| {
+            let node = model.node(id);
+            (node.name.as_str(), node.op.as_ref())
+        })
+    }
+}
+
+impl Source {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What a model is for: what it says, or what its inputs say.
+fn kind(onnx: &OnnxModel) -> ModelKind {
+    match onnx.metadata("furlong.kind") {
+        Some("decoder") => ModelKind::Decoder,
+        Some("encoder") => ModelKind::Encoder,
+        _ if onnx.graph().input.iter().any(|input| input.name.starts_with("past_key_values")) => {
+            ModelKind::Decoder
+        }
+        _ => ModelKind::Encoder,
+    }
+}
+
+/// How many tokens a session may hold: the least of what the model was trained for, what its tables have, and
+/// what the caller wants.
+fn context_length(
+    source: &Source,
+    specs: &[OpSpec],
+    options: &LoadOptions,
+) -> Result<usize, Error> {
+    let stated = match source.get("furlong.context_length") {
+        None => None,
+        Some(text) => Some(text.parse::<usize>().map_err(|_| {
+            let reason = format!("{text:?} is not a number of tokens; export the model again");
+            Error::invalid(&source.path, "metadata furlong.context_length", reason)
+        })?),
+    };
+    let tables = specs.iter().filter_map(|spec| match spec {
+        OpSpec::Attention(attention) => attention.rope.as_ref().map(|table| table.positions()),
+        _ => None,
+    });
+    let model = stated.into_iter().chain(tables).min();
+    let context = match (model, options.context) {
+        (Some(model), Some(wanted)) => model.min(wanted),
+        (Some(model), None) => model,
+        (None, Some(wanted)) => wanted,
+        (None, None) => DEFAULT_CONTEXT,
+    };
+    match context {
+        0 => Err(Error::Usage("a context of 0 tokens can't hold anything; ask for more".into())),
+        context => Ok(context),
+    }
+}
+
+/// One of the plan's ops, if it is of type `T`.
+pub(crate) fn op<T: TypedOp>(op: &dyn TypedOp) -> Option<&T> {
+    op.downcast_ref::<T>()
+}
+
+impl Inner {
+    /// The attention layers.
+    pub(crate) fn attentions(&self) -> impl Iterator<Item = &KvAttention> {
+        Model::nodes(self).filter_map(|(_, node)| op::<KvAttention>(node))
+    }
+
+    /// The tables that rows are looked up in.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&str, &QuantGather)> {
+        Model::nodes(self).filter_map(|(name, node)| Some((name, op::<QuantGather>(node)?)))
+    }
+}

@@ -1,0 +1,166 @@
+//! Two linear layers of one input, the first of which gates the second: SwiGLU and its kin, in one op.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use furlong_core::{Isa, MatrixMut, activation};
+use tract_core::internal::*;
+
+use super::{Machine, SessionScratch, core_error, equal_by_weights, floats};
+use crate::pool::Pool;
+use crate::rewrite::{Activation, LinearSpec};
+use crate::weights::{PackedMatrix, pack};
+
+/// Rows that are computed before they are joined, so that they are still in the cache then.
+const ROWS_AT_ONCE: usize = 64;
+
+/// `activation(x · W_gateᵀ) ∘ (x · W_upᵀ)`: `[.., cols]` to `[.., rows]`.
+#[derive(Debug, Clone)]
+pub(crate) struct GatedLinear {
+    weights: Arc<GatedWeights>,
+    activation: Activation,
+    isa: Isa,
+    pool: Arc<Pool>,
+}
+
+/// The two matrices, of one format and shape.
+#[derive(Debug)]
+struct GatedWeights {
+    gate: PackedMatrix,
+    up: PackedMatrix,
+}
+
+equal_by_weights!(GatedLinear, weights);
+
+impl GatedLinear {
+    /// Packs the two parts of `linear`: the gate, and what it gates.
+    pub(crate) fn new(
+        linear: &LinearSpec,
+        activation: Activation,
+        machine: &Machine,
+    ) -> TractResult<GatedLinear> {
+        let [gate, up] = linear.parts.as_slice() else {
+            bail!("a gated layer has two parts, not {}", linear.parts.len());
+        };
+        let pack_one = |part: &crate::rewrite::LinearPart| {
+            let spec = LinearSpec { parts: vec![part.clone()] };
+            let packed = pack(&spec, machine.isa, &machine.pool).map_err(core_error)?;
+            packed.into_only().context("one part gives one matrix")
+        };
+        let weights = Arc::new(GatedWeights { gate: pack_one(gate)?, up: pack_one(up)? });
+        Ok(GatedLinear { weights, activation, isa: machine.isa, pool: machine.pool.clone() })
+    }
+
+    /// The two matrices.
+    pub(crate) fn matrices(&self) -> [&PackedMatrix; 2] {
+        [&self.weights.gate, &self.weights.up]
+    }
+
+    fn rows(&self) -> usize {
+        self.weights.gate.rows()
+    }
+
+    fn cols(&self) -> usize {
+        self.weights.gate.cols()
+    }
+
+    /// Computes the rows `rows` of the result.
+    fn part(
+        &self,
+        activations: &[u8],
+        tokens: usize,
+        rows: Range<usize>,
+        mut out: MatrixMut<'_>,
+    ) -> Result<(), furlong_core::Error> {
+        let width = ROWS_AT_ONCE.min(rows.len());
+        let mut gates = vec![0.0; tokens * width];
+        let mut ups = vec![0.0; tokens * width];
+        let mut first = rows.start;
+        while first < rows.end {
+            let some = first..rows.end.min(first + ROWS_AT_ONCE);
+            let len = some.len();
+            for (matrix, values) in [(&self.weights.gate, &mut gates), (&self.weights.up, &mut ups)] {
+                let values = values.get_mut(..tokens * len).unwrap_or_default();
+                let view = MatrixMut::new(values, tokens, len)?;
+                matrix.multiply(activations, tokens, some.clone(), view)?;
+            }
+            let at = first - rows.start;
+            for (token, (gate, up)) in gates.chunks_mut(len).zip(ups.chunks(len)).take(tokens).enumerate()
+            {
+                let row = out.row_mut(token).and_then(|row| row.get_mut(at..at + len));
+                let Some(row) = row else { continue };
+                match self.activation {
+                    Activation::Silu => activation::silu_mul(self.isa, gate, up, row)?,
+                    Activation::GeluTanh | Activation::GeluErf => {
+                        match self.activation {
+                            Activation::GeluErf => activation::gelu_erf(self.isa, gate),
+                            _ => activation::gelu_tanh(self.isa, gate),
+                        }
+                        let product = gate.iter().zip(up).map(|(g, u)| g * u);
+                        row.iter_mut().zip(product).for_each(|(y, p)| *y = p);
+                    }
+                }
+            }
+            first = some.end;
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &self,
+        x: &[f32],
+        tokens: usize,
+        out: &mut [f32],
+        scratch: &mut crate::weights::Buffer,
+    ) -> Result<(), furlong_core::Error> {
+        let kernel = self.weights.gate.kernel();
+        let bytes = kernel.activation_bytes(tokens, self.cols())?;
+        kernel.prepare(x, tokens, self.cols(), scratch.reserve(bytes))?;
+        let out = MatrixMut::new(out, tokens, self.rows())?;
+        let activations: &[u8] = scratch;
+        self.pool.for_columns(out, kernel.row_tile(), &|rows, part| {
+            self.part(activations, tokens, rows, part)
+        })
+    }
+}
+
+impl Op for GatedLinear {
+    fn name(&self) -> StaticName {
+        "GatedLinear".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for GatedLinear {
+    not_out_of_plan!();
+
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let input = args_1!(inputs);
+        let mut shape: TVec<usize> = input.shape().into();
+        let Some(last) = shape.last_mut() else { bail!("a gated layer needs an axis") };
+        ensure!(*last == self.cols(), "{last} columns, not {}", self.cols());
+        *last = self.rows();
+        let tokens = input.len() / self.cols();
+        // SAFETY: plain numbers, and `apply` writes all of them or fails.
+        let mut output = unsafe { Tensor::uninitialized::<f32>(&shape)? };
+        let x = floats(&input)?;
+        // SAFETY: the tensor was made of this type just above.
+        let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
+        SessionScratch::with(ctx, |scratch| self.apply(x, tokens, out, &mut scratch.activations))
+            .map_err(core_error)?;
+        Ok(tvec!(output.into_tvalue()))
+    }
+}
+
+impl TypedOp for GatedLinear {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let [input] = inputs else { bail!("a gated layer has one input") };
+        let mut shape: TVec<TDim> = input.shape.iter().cloned().collect();
+        let Some(last) = shape.last_mut() else { bail!("a gated layer needs an axis") };
+        *last = self.rows().to_dim();
+        Ok(tvec!(f32::fact(shape)))
+    }
+
+    as_op!();
+}

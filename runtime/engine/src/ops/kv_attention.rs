@@ -1,0 +1,289 @@
+//! Causal attention over everything a session has seen: turns queries and keys to their positions, appends
+//! keys and values to the cache, and attends, in one op whose state is the cache.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use furlong_core::attention::{AttentionShape, Visible, attend};
+use furlong_core::rope::{RopePairs, rope};
+use furlong_core::{MatrixMut, norm};
+use tract_core::internal::*;
+
+use super::kv_cache::KvCache;
+use super::{Machine, core_error, floats};
+use crate::rewrite::{AttentionInputs, AttentionSpec, HeadNorm, RopeTable};
+
+type CoreError = furlong_core::Error;
+
+/// Multiply-adds below which the work isn't worth sharing among threads.
+const WORTH_SHARING: usize = 1 << 16;
+
+/// Queries, keys and values `[1, tokens, columns]` (or all three in one) to `[1, tokens, query columns]`.
+#[derive(Debug, Clone)]
+pub(crate) struct KvAttention {
+    spec: Arc<AttentionSpec>,
+    machine: Machine,
+}
+
+impl PartialEq for KvAttention {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.spec, &other.spec)
+    }
+}
+
+impl Eq for KvAttention {}
+
+/// One session's cache of one layer.
+#[derive(Debug, Clone)]
+pub(crate) struct KvState {
+    cache: KvCache,
+    /// Working memory: one token's keys, and all tokens' queries.
+    keys: Vec<f32>,
+    queries: Vec<f32>,
+}
+
+/// A view of rows of numbers that lie `stride` apart.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    start: usize,
+    stride: usize,
+    columns: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn row(&self, index: usize) -> &'a [f32] {
+        let start = self.start + index * self.stride;
+        self.values.get(start..start + self.columns).unwrap_or_default()
+    }
+}
+
+impl KvAttention {
+    /// The layer that `spec` describes.
+    pub(crate) fn new(spec: AttentionSpec, machine: &Machine) -> TractResult<KvAttention> {
+        ensure!(spec.kv_heads > 0 && spec.head_dim > 0, "a layer without heads");
+        ensure!(spec.heads.is_multiple_of(spec.kv_heads), "query heads don't divide among key heads");
+        if let Some(table) = &spec.rope {
+            ensure!(table.rotary_dim <= spec.head_dim, "positions turn more than a head");
+        }
+        Ok(KvAttention { spec: Arc::new(spec), machine: machine.clone() })
+    }
+
+    /// What the layer is.
+    pub(crate) fn spec(&self) -> &AttentionSpec {
+        &self.spec
+    }
+
+    /// Queries, keys and values among the inputs.
+    fn operands<'a>(&self, inputs: &'a [TValue]) -> TractResult<([Rows<'a>; 3], usize)> {
+        let spec = &*self.spec;
+        let widths = [spec.query_columns(), spec.kv_columns(), spec.kv_columns()];
+        let mut rows = Vec::with_capacity(3);
+        match (spec.inputs, inputs) {
+            (AttentionInputs::Packed, [packed]) => {
+                let values = floats(packed)?;
+                let stride = widths.iter().sum();
+                let mut start = 0;
+                for columns in widths {
+                    rows.push(Rows { values, start, stride, columns });
+                    start += columns;
+                }
+            }
+            (AttentionInputs::Separate, [_, _, _]) => {
+                for (input, columns) in inputs.iter().zip(widths) {
+                    rows.push(Rows { values: floats(input)?, start: 0, stride: columns, columns });
+                }
+            }
+            _ => bail!("attention has {} inputs", inputs.len()),
+        }
+        let Ok(rows) = <[Rows<'a>; 3]>::try_from(rows) else { bail!("three operands") };
+        let tokens = rows[0].values.len() / rows[0].stride;
+        let whole = rows.iter().all(|rows| rows.values.len() == tokens * rows.stride);
+        ensure!(whole, "queries, keys and values are of different lengths");
+        Ok((rows, tokens))
+    }
+
+    /// Normalises the heads of one token and turns them to its position.
+    fn place(
+        &self,
+        heads: &mut [f32],
+        position: usize,
+        head_norm: Option<&HeadNorm>,
+    ) -> Result<(), CoreError> {
+        let isa = self.machine.isa;
+        for head in heads.chunks_exact_mut(self.spec.head_dim) {
+            if let Some(HeadNorm { gain, epsilon }) = head_norm {
+                let whole = head.to_vec();
+                norm::rms_norm(isa, &whole, gain, *epsilon, head)?;
+            }
+            if let Some(table) = &self.spec.rope {
+                let (cos, sin) = table.at(position).ok_or(CoreError::Shape)?;
+                let pairs = if table.interleaved { RopePairs::Neighbours } else { RopePairs::Halves };
+                rope(isa, pairs, head, cos, sin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends all tokens to the cache, and leaves their queries in the state, ready.
+    fn append(&self, state: &mut KvState, operands: &[Rows<'_>; 3], tokens: usize) -> Result<(), CoreError> {
+        let [queries, keys, values] = operands;
+        let first = state.cache.len();
+        state.queries.clear();
+        for token in 0..tokens {
+            state.keys.clear();
+            state.keys.extend_from_slice(keys.row(token));
+            self.place(&mut state.keys, first + token, self.spec.key_norm.as_ref())?;
+            state.cache.write(self.machine.isa, token, &state.keys, values.row(token))?;
+            let start = state.queries.len();
+            state.queries.extend_from_slice(queries.row(token));
+            let query = state.queries.get_mut(start..).unwrap_or_default();
+            self.place(query, first + token, self.spec.query_norm.as_ref())?;
+        }
+        state.cache.advance(tokens);
+        Ok(())
+    }
+
+    /// Attends with the query heads whose columns are `columns`.
+    fn attend(
+        &self,
+        state: &KvState,
+        first: usize,
+        tokens: usize,
+        columns: Range<usize>,
+        out: MatrixMut<'_>,
+    ) -> Result<(), CoreError> {
+        let spec = &*self.spec;
+        let group = spec.heads / spec.kv_heads;
+        let dim = spec.head_dim;
+        let mut rest = out;
+        let mut head = columns.start / dim;
+        let end = columns.end / dim;
+        while head < end {
+            // The query heads up to the next key head's.
+            let kv_head = head / group;
+            let next = end.min((kv_head + 1) * group);
+            let (own, after) = rest.split_at_column((next - head) * dim);
+            rest = after;
+            let shape = AttentionShape {
+                tokens,
+                group: next - head,
+                head_dim: dim,
+                value_dim: dim,
+                query_stride: spec.query_columns(),
+                scale: spec.scale,
+                softcap: spec.softcap,
+                visible: Visible::Causal { first, window: spec.window },
+            };
+            let (keys, values) = state.cache.head(kv_head, first + tokens);
+            let queries = state.queries.get(head * dim..).unwrap_or_default();
+            attend(self.machine.isa, &shape, queries, keys, values, own)?;
+            head = next;
+        }
+        Ok(())
+    }
+
+    fn run(&self, state: &mut KvState, inputs: &[TValue]) -> TractResult<TValue> {
+        let (operands, tokens) = self.operands(inputs)?;
+        let first = state.cache.len();
+        ensure!(
+            state.cache.reserve(tokens),
+            "the cache is full: {first} tokens are in, {tokens} more don't fit"
+        );
+        let columns = self.spec.query_columns();
+        // SAFETY: plain numbers, and `attend` writes all of them or fails.
+        let mut output = unsafe { Tensor::uninitialized::<f32>(&[1, tokens, columns])? };
+        // SAFETY: the tensor was made of this type just above.
+        let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
+        self.append(state, &operands, tokens).map_err(core_error)?;
+        let out = MatrixMut::new(out, tokens, columns).map_err(core_error)?;
+        let state = &*state;
+        let work = |columns: Range<usize>, part: MatrixMut<'_>| {
+            self.attend(state, first, tokens, columns, part)
+        };
+        let products = tokens.saturating_mul(columns).saturating_mul(2 * first + tokens);
+        if products < WORTH_SHARING {
+            work(0..columns, out)
+        } else {
+            self.machine.pool.for_columns(out, self.spec.head_dim, &work)
+        }
+        .map_err(core_error)?;
+        Ok(output.into_tvalue())
+    }
+}
+
+impl RopeTable {
+    /// The cosines and sines of a position.
+    fn at(&self, position: usize) -> Option<(&[f32], &[f32])> {
+        let half = self.rotary_dim / 2;
+        let range = position.checked_mul(half)?..position.checked_add(1)?.checked_mul(half)?;
+        Some((self.cos.get(range.clone())?, self.sin.get(range)?))
+    }
+}
+
+impl KvState {
+    /// The cache.
+    pub(crate) fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// Forgets all positions from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.cache.truncate(len);
+    }
+}
+
+impl Op for KvAttention {
+    fn name(&self) -> StaticName {
+        "KvAttention".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for KvAttention {
+    not_out_of_plan!();
+
+    fn state(&self, _ctx: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        let AttentionSpec { kv_heads, head_dim, .. } = *self.spec;
+        let cache = KvCache::new(self.machine.kv, kv_heads, head_dim, self.machine.context);
+        Ok(Some(Box::new(KvState { cache, keys: Vec::new(), queries: Vec::new() })))
+    }
+}
+
+impl OpState for KvState {
+    fn eval(
+        &mut self,
+        _ctx: &EvalContext,
+        op: &dyn Op,
+        inputs: TVec<TValue>,
+    ) -> TractResult<TVec<TValue>> {
+        let op = op.downcast_ref::<KvAttention>().context("a cache belongs to an attention op")?;
+        Ok(tvec!(op.run(self, &inputs)?))
+    }
+
+    fn reset_lanes(&mut self, _lanes: &[LaneId]) -> TractResult<()> {
+        self.truncate(0);
+        Ok(())
+    }
+}
+
+impl TypedOp for KvAttention {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let spec = &*self.spec;
+        let [queries, others @ ..] = inputs else { bail!("attention has inputs") };
+        let [batch, tokens, columns] = &*queries.shape else { bail!("attention wants three axes") };
+        ensure!(batch.is_one(), "a session runs one sequence, not {batch}");
+        let (query, kv) = (spec.query_columns().to_dim(), spec.kv_columns().to_dim());
+        let fits = match spec.inputs {
+            AttentionInputs::Packed => *columns == query.clone() + kv.clone() + kv,
+            AttentionInputs::Separate => {
+                *columns == query && others.iter().all(|other| other.shape.get(2) == Some(&kv))
+            }
+        };
+        ensure!(fits, "queries, keys and values don't have the columns of their heads");
+        Ok(tvec!(f32::fact([1.to_dim(), tokens.clone(), query])))
+    }
+
+    as_op!();
+}

@@ -1,0 +1,70 @@
+//! What a caller decides when loading a model.
+
+use std::num::NonZeroUsize;
+
+use furlong_core::Isa;
+use serde::Serialize;
+
+/// How the cache stores keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvFormat {
+    /// Half precision: half the memory and bandwidth.
+    #[default]
+    F16,
+    /// Single precision: what the model computes, unrounded.
+    F32,
+}
+
+impl KvFormat {
+    /// Bytes a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvFormat::F16 => 2,
+            KvFormat::F32 => 4,
+        }
+    }
+}
+
+/// How to load a model. The default suits most: all cores, the best instruction set, an f16 cache.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// How the cache stores keys and values.
+    pub kv: KvFormat,
+    /// Threads that run the model; all cores if absent.
+    pub threads: Option<NonZeroUsize>,
+    /// Instruction set of the kernels; the best that this CPU has if absent.
+    pub isa: Option<Isa>,
+    /// Most tokens a session may hold; what the model was trained for if absent. Never more than that.
+    pub context: Option<usize>,
+    /// Most tokens that go through the graph at once when a prompt is read.
+    pub prefill_chunk: NonZeroUsize,
+}
+
+impl LoadOptions {
+    /// How many tokens of a prompt go through the graph at once unless said otherwise.
+    pub const PREFILL_CHUNK: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+
+    /// Threads to use: as asked, or as many as there are cores.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or(cores)
+    }
+
+    /// The instruction set to use: as asked, or the best there is.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa.unwrap_or_else(Isa::detect)
+    }
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions {
+            kv: KvFormat::default(),
+            threads: None,
+            isa: None,
+            context: None,
+            prefill_chunk: LoadOptions::PREFILL_CHUNK,
+        }
+    }
+}

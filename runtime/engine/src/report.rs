@@ -1,0 +1,134 @@
+//! What a loaded model consists of, for people and programs that want to know.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::KvFormat;
+use crate::model::{Inner, Model, op};
+use crate::ops::{GatedLinear, QuantLinear};
+use crate::weights::{self, PackedMatrix};
+
+/// A model by its parts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The instruction set that kernels were chosen for.
+    pub isa: &'static str,
+    /// Threads that run the model.
+    pub threads: usize,
+    /// How many ops of each type the plan has.
+    pub ops: BTreeMap<String, usize>,
+    /// The linear layers, each with its kernel.
+    pub linears: Vec<LinearReport>,
+    /// The tables that rows are looked up in.
+    pub tables: Vec<TableReport>,
+    /// How the cache stores keys and values.
+    pub kv_format: KvFormat,
+    /// Bytes of cache that a token takes.
+    pub kv_bytes_per_token: usize,
+    /// The most tokens a session can hold.
+    pub context_length: usize,
+}
+
+/// One matrix that is multiplied.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinearReport {
+    /// Its name in the model; several that were joined have a `+` between.
+    pub name: String,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Bytes in memory.
+    pub bytes: usize,
+    /// The kernel that multiplies it.
+    pub kernel: &'static str,
+}
+
+/// One table that rows are looked up in.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableReport {
+    /// Its node in the model.
+    pub name: String,
+    /// Rows.
+    pub rows: usize,
+    /// Numbers a row.
+    pub cols: usize,
+    /// How they are stored.
+    pub format: String,
+    /// Bytes in the file, read from there.
+    pub bytes: usize,
+}
+
+impl Report {
+    pub(crate) fn of(inner: &Inner) -> Report {
+        let mut ops: BTreeMap<String, usize> = BTreeMap::new();
+        let mut linears = Vec::new();
+        for (_, node) in Model::nodes(inner) {
+            *ops.entry(node.name().into_owned()).or_default() += 1;
+            if let Some(linear) = op::<QuantLinear>(node) {
+                linears.extend(linear.weights().matrices().iter().map(LinearReport::of));
+            }
+            if let Some(gated) = op::<GatedLinear>(node) {
+                linears.extend(gated.matrices().into_iter().map(LinearReport::of));
+            }
+        }
+        if let Some(head) = &inner.head {
+            linears.extend(head.matrices().iter().map(LinearReport::of));
+        }
+        let tables = inner.tables().map(|(name, gather)| {
+            let table = gather.table();
+            TableReport {
+                name: name.to_owned(),
+                rows: table.rows(),
+                cols: table.cols(),
+                format: weights::format_name(table.source()).into_owned(),
+                bytes: weights::file_bytes(table.source()),
+            }
+        });
+        let kv = inner.machine.kv;
+        let kv_numbers: usize =
+            inner.attentions().map(|attention| 2 * attention.spec().kv_columns()).sum();
+        Report {
+            isa: inner.machine.isa.name(),
+            threads: inner.machine.pool.threads(),
+            ops,
+            linears,
+            tables: tables.collect(),
+            kv_format: kv,
+            kv_bytes_per_token: kv_numbers * kv.bytes(),
+            context_length: inner.machine.context,
+        }
+    }
+
+    /// Bytes of weights that are read for one token: all linear layers, not the tables.
+    pub fn weights_bytes(&self) -> usize {
+        self.linears.iter().map(|linear| linear.bytes).sum()
+    }
+
+    /// Bytes of linear layers by the kernel that multiplies them.
+    pub fn bytes_by_kernel(&self) -> BTreeMap<&'static str, usize> {
+        let mut bytes = BTreeMap::new();
+        for linear in &self.linears {
+            *bytes.entry(linear.kernel).or_default() += linear.bytes;
+        }
+        bytes
+    }
+
+    /// Bytes of cache that a session of `tokens` tokens takes.
+    pub fn kv_bytes(&self, tokens: usize) -> usize {
+        self.kv_bytes_per_token.saturating_mul(tokens)
+    }
+}
+
+impl LinearReport {
+    fn of(matrix: &PackedMatrix) -> LinearReport {
+        LinearReport {
+            name: matrix.name().to_owned(),
+            rows: matrix.rows(),
+            cols: matrix.cols(),
+            bytes: matrix.bytes(),
+            kernel: matrix.kernel().name(),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! `Attention` with a past, and what leads to it (rotary positions, normalised heads), become `KvAttention`.
+//!
+//! The cache leaves the graph: `past_*` inputs and `present_*` outputs go, and the op keeps it as its state.
+//! Where queries, keys and values come from linear layers of one format, these become one layer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tract_onnx::pb::NodeProto;
+
+use super::constants;
+use super::draft::{Draft, NodeId, float, input, int, ints, output, size};
+use super::spec::{AttentionInputs, AttentionSpec, HeadNorm, OpSpec, RopeTable};
+use crate::Error;
+
+/// How a value's columns are divided into heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// `[batch, tokens, heads · head_dim]`.
+    Flat,
+    /// `[batch, tokens, heads, head_dim]`.
+    Split,
+    /// `[batch, heads, tokens, head_dim]`.
+    Heads,
+}
+
+/// A query, key or value followed back to where it is made.
+struct Operand {
+    base: String,
+    rope: Option<Rope>,
+    norm: Option<HeadNorm>,
+}
+
+/// A use of rotary positions.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Rope {
+    cos: String,
+    sin: String,
+    interleaved: bool,
+    rotary_dim: usize,
+}
+
+/// One attention node and what was found around it.
+struct Found {
+    spec: AttentionSpec,
+    query: Operand,
+    key: Operand,
+    value: Operand,
+    removed: Vec<NodeId>,
+    result: String,
+    past: [String; 2],
+    present: [String; 2],
+}
+
+/// Rewrites every attention layer with a cache, and returns how many there are.
+///
+/// # Errors
+/// [`Error::Unsupported`] when some layer with a cache can't be rewritten; [`Error::Invalid`] for tables that
+/// don't fit.
+pub(crate) fn rewrite(draft: &mut Draft) -> Result<usize, Error> {
+    let mut ropes: HashMap<Rope, Arc<RopeTable>> = HashMap::new();
+    let mut gone: HashSet<String> = HashSet::new();
+    let mut layers = 0;
+    for id in draft.ids_of("Attention") {
+        let Some(node) = draft.node(id) else { continue };
+        let Some(mut found) = find(draft, id, layers)? else {
+            let reason = format!(
+                "attention node {:?} doesn't have the form that a cached decoder needs (causal, with a past \
+                 key and value as graph inputs); run it with `infer --stock`",
+                node.name
+            );
+            return Err(Error::unsupported(draft.path(), reason));
+        };
+        if let Some(rope) = &found.query.rope {
+            let table = match ropes.get(rope) {
+                Some(table) => table.clone(),
+                None => {
+                    let table = Arc::new(rope_table(draft, rope)?);
+                    ropes.insert(rope.clone(), table.clone());
+                    table
+                }
+            };
+            found.spec.rope = Some(table);
+        }
+        gone.extend(found.past.iter().chain(&found.present).cloned());
+        replace(draft, found);
+        layers += 1;
+    }
+    let outputs: Vec<String> = draft
+        .outputs()
+        .iter()
+        .filter(|output| !gone.contains(&output.name))
+        .map(|output| output.name.clone())
+        .collect();
+    draft.set_outputs(&outputs);
+    draft.remove_inputs(&gone);
+    draft.prune();
+    draft.remove_unread_inputs();
+    Ok(layers)
+}
+
+fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Found>, Error> {
+    let Some(node) = draft.node(id) else { return Ok(None) };
+    let Some((past, present)) = cache_names(draft, node) else { return Ok(None) };
+    let Some(&[_, Some(kv_heads), _, Some(head_dim)]) =
+        draft.input_dims(&past[0]).as_deref()
+    else {
+        return Ok(None);
+    };
+    if draft.input_dims(&past[1]) != draft.input_dims(&past[0]) || !is_causal(draft, node) {
+        return Ok(None);
+    }
+    let layout = match size(node, "q_num_heads") {
+        Some(_) => Layout::Flat,
+        None => Layout::Heads,
+    };
+    let operand = |index: usize| match input(node, index) {
+        Some(value) => follow(draft, value, layout, Operand::at(value), 0),
+        None => Ok(None),
+    };
+    let (Some(query), Some(key), Some(value)) = (operand(0)?, operand(1)?, operand(2)?) else {
+        return Ok(None);
+    };
+    if query.rope != key.rope || value.rope.is_some() || value.norm.is_some() {
+        return Ok(None);
+    }
+    let rows = |operand: &Operand| match draft.producer(&operand.base) {
+        Some((id, _)) => draft.spec(id).map(|spec| match spec {
+            OpSpec::Linear(linear) => linear.rows(),
+            _ => 0,
+        }),
+        None => None,
+    };
+    let heads = match size(node, "q_num_heads") {
+        Some(heads) => heads,
+        None => rows(&query).unwrap_or(0).checked_div(head_dim).unwrap_or(0),
+    };
+    let fits = |operand: &Operand, heads: usize| {
+        rows(operand).is_none_or(|rows| heads.checked_mul(head_dim) == Some(rows))
+    };
+    let valid = heads > 0
+        && kv_heads > 0
+        && heads.is_multiple_of(kv_heads)
+        && head_dim > 0
+        && fits(&query, heads)
+        && fits(&key, kv_heads)
+        && fits(&value, kv_heads)
+        && size(node, "kv_num_heads").is_none_or(|count| count == kv_heads);
+    let Some((mut removed, result)) = joined_heads(draft, node, layout).filter(|_| valid) else {
+        return Ok(None);
+    };
+    removed.push(id);
+    let scale = float(node, "scale").unwrap_or(1.0 / (head_dim as f32).sqrt());
+    let spec = AttentionSpec {
+        layer,
+        heads,
+        kv_heads,
+        head_dim,
+        scale,
+        softcap: float(node, "softcap").filter(|&cap| cap > 0.0),
+        window: None,
+        rope: None,
+        query_norm: query.norm.clone(),
+        key_norm: key.norm.clone(),
+        inputs: AttentionInputs::Separate,
+    };
+    Ok(Some(Found { spec, query, key, value, removed, result, past, present }))
+}
+
+/// The graph inputs that bring the past, and the graph outputs that take the present away.
+fn cache_names(draft: &Draft, node: &NodeProto) -> Option<([String; 2], [String; 2])> {
+    let past = [input(node, 4)?.to_owned(), input(node, 5)?.to_owned()];
+    let present = [output(node, 1)?.to_owned(), output(node, 2)?.to_owned()];
+    let is_cache = past.iter().all(|name| draft.is_input(name) && draft.consumers(name).len() == 1)
+        && present.iter().all(|name| draft.is_output(name) && draft.consumers(name).is_empty())
+        && output(node, 3).is_none()
+        && input(node, 6).is_none();
+    is_cache.then_some((past, present))
+}
+
+/// Whether each token sees itself and what is before it: by the attribute, or, in a decoder of our own export,
+/// by a mask that the graph makes from its inputs.
+fn is_causal(draft: &Draft, node: &NodeProto) -> bool {
+    match input(node, 3) {
+        None => int(node, "is_causal") == Some(1),
+        Some(_) => draft.metadata("furlong.kind") == Some("decoder"),
+    }
+}
+
+impl Operand {
+    fn at(value: &str) -> Operand {
+        Operand { base: value.to_owned(), rope: None, norm: None }
+    }
+}
+
+/// Longest way from an attention node back to a linear layer.
+const MAX_STEPS: usize = 8;
+
+/// Follows a value back through what turns, normalises and divides heads. Only a flat value can be the end.
+fn follow(
+    draft: &Draft,
+    value: &str,
+    layout: Layout,
+    operand: Operand,
+    steps: usize,
+) -> Result<Option<Operand>, Error> {
+    let end = |operand: Operand| {
+        let base = value.to_owned();
+        Ok((layout == Layout::Flat).then_some(Operand { base, ..operand }))
+    };
+    let Some((_, node)) = draft.producer(value).filter(|_| steps < MAX_STEPS) else {
+        return end(operand);
+    };
+    let Some(source) = input(node, 0) else { return end(operand) };
+    let mut next = Operand { base: String::new(), rope: operand.rope.clone(), norm: operand.norm.clone() };
+    let next_layout = match (node.op_type.as_str(), layout) {
+        ("Reshape", Layout::Flat) if reshape_rank(draft, node)? == Some(3) => Layout::Split,
+        ("Reshape", Layout::Split) if reshape_rank(draft, node)? == Some(4) => Layout::Flat,
+        ("Transpose", Layout::Heads) if swaps_heads_and_tokens(node) => Layout::Split,
+        ("RotaryEmbedding", Layout::Flat | Layout::Heads) if operand.rope.is_none() => {
+            let Some(rope) = rope(draft, node)? else { return end(operand) };
+            // Normalised heads come before they are turned.
+            if operand.norm.is_some() {
+                return end(operand);
+            }
+            next.rope = Some(rope);
+            layout
+        }
+        ("RMSNormalization" | "SimplifiedLayerNormalization", Layout::Split | Layout::Heads)
+            if operand.norm.is_none() =>
+        {
+            let gain = input(node, 1).map(|name| constants::vector(draft, name)).transpose()?.flatten();
+            let Some(gain) = gain.filter(|_| int(node, "axis").unwrap_or(-1) == -1) else {
+                return end(operand);
+            };
+            next.norm = Some(HeadNorm { gain, epsilon: float(node, "epsilon").unwrap_or(1e-5) });
+            layout
+        }
+        _ => return end(operand),
+    };
+    match follow(draft, source, next_layout, next, steps + 1)? {
+        Some(found) => Ok(Some(found)),
+        None => end(operand),
+    }
+}
+
+/// The rank that a `Reshape` with a constant shape gives, if it keeps the first two axes.
+fn reshape_rank(draft: &Draft, node: &NodeProto) -> Result<Option<usize>, Error> {
+    let Some(shape) = input(node, 1) else { return Ok(None) };
+    let shape = constants::whole_numbers(draft, shape)?;
+    Ok(shape.filter(|shape| matches!(shape.as_slice(), [0, 0 | -1, ..])).map(|shape| shape.len()))
+}
+
+fn swaps_heads_and_tokens(node: &NodeProto) -> bool {
+    ints(node, "perm") == Some(&[0, 2, 1, 3])
+}
+
+fn rope(draft: &Draft, node: &NodeProto) -> Result<Option<Rope>, Error> {
+    let standard = node.domain.is_empty() || node.domain == "ai.onnx";
+    let (Some(cos), Some(sin), Some(positions)) = (input(node, 1), input(node, 2), input(node, 3)) else {
+        return Ok(None);
+    };
+    let Some((dims, _)) = constants::floats(draft, cos)?.filter(|_| standard) else { return Ok(None) };
+    let &[_, half] = dims.as_slice() else { return Ok(None) };
+    if !draft.is_input(positions) {
+        return Ok(None);
+    }
+    let rope = Rope {
+        cos: cos.to_owned(),
+        sin: sin.to_owned(),
+        interleaved: int(node, "interleaved").unwrap_or(0) != 0,
+        rotary_dim: half.saturating_mul(2),
+    };
+    let stated = size(node, "rotary_embedding_dim").unwrap_or(0);
+    Ok((stated == 0 || stated == rope.rotary_dim).then_some(rope))
+}
+
+fn rope_table(draft: &Draft, rope: &Rope) -> Result<RopeTable, Error> {
+    let cos = constants::floats(draft, &rope.cos)?;
+    let sin = constants::floats(draft, &rope.sin)?;
+    match (cos, sin) {
+        (Some((cos_dims, cos)), Some((sin_dims, sin))) if cos_dims == sin_dims && !cos.is_empty() => {
+            let (rotary_dim, interleaved) = (rope.rotary_dim, rope.interleaved);
+            Ok(RopeTable { cos, sin, rotary_dim, interleaved })
+        }
+        _ => Err(Error::invalid(
+            draft.path(),
+            format!("tables {:?} and {:?}", rope.cos, rope.sin),
+            "cosines and sines must be constants of the same shape; export the model again",
+        )),
+    }
+}
+
+/// The nodes after attention that put heads side by side, and the flat value they make.
+fn joined_heads(draft: &Draft, node: &NodeProto, layout: Layout) -> Option<(Vec<NodeId>, String)> {
+    let result = output(node, 0)?;
+    if layout == Layout::Flat {
+        return Some((vec![], result.to_owned()));
+    }
+    let (transpose, node) = draft.sole_consumer(result)?;
+    let transposed = output(node, 0).filter(|_| swaps_heads_and_tokens(node))?;
+    let (reshape, node) = draft.sole_consumer(transposed).filter(|(_, node)| node.op_type == "Reshape")?;
+    let rank = reshape_rank(draft, node).ok().flatten();
+    Some((vec![transpose, reshape], output(node, 0).filter(|_| rank == Some(3))?.to_owned()))
+}
+
+fn replace(draft: &mut Draft, found: Found) {
+    let mut spec = found.spec;
+    let name = format!("attention.{}", spec.layer);
+    let bases = [&found.query.base, &found.key.base, &found.value.base].map(|base| base.clone());
+    let packed = merge(draft, &bases, &format!("{name}.qkv"));
+    let result = [found.result.as_str()];
+    match &packed {
+        Some(packed) => {
+            spec.inputs = AttentionInputs::Packed;
+            draft.replace(&found.removed, &name, OpSpec::Attention(spec), &[packed], &result);
+        }
+        None => {
+            let inputs = bases.each_ref().map(String::as_str);
+            draft.replace(&found.removed, &name, OpSpec::Attention(spec), &inputs, &result);
+        }
+    }
+}
+
+/// Makes one layer of the three that give queries, keys and values; returns its output.
+fn merge(draft: &mut Draft, bases: &[String; 3], name: &str) -> Option<String> {
+    let mut ids = Vec::new();
+    for base in bases {
+        let (id, _) = draft.producer(base)?;
+        draft.sole_consumer(base)?;
+        ids.push(id);
+    }
+    let source = input(draft.node(*ids.first()?)?, 0)?.to_owned();
+    let Some(OpSpec::Linear(first)) = draft.spec(*ids.first()?) else { return None };
+    let fits = ids.iter().all(|&id| {
+        let same_input = draft.node(id).and_then(|node| input(node, 0)) == Some(&source);
+        same_input && matches!(draft.spec(id), Some(OpSpec::Linear(linear)) if first.fits(linear))
+    });
+    let distinct = ids.iter().collect::<HashSet<_>>().len() == ids.len();
+    if !fits || !distinct {
+        return None;
+    }
+    let mut merged = first.clone();
+    merged.parts.clear();
+    for &id in &ids {
+        if let Some(OpSpec::Linear(linear)) = draft.take_spec(id) {
+            merged.parts.extend(linear.parts);
+        }
+    }
+    draft.replace(&ids, name, OpSpec::Linear(merged), &[&source], &[name]);
+    Some(name.to_owned())
+}

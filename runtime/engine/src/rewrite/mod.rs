@@ -1,0 +1,69 @@
+//! Puts our ops where standard patterns stand in the graph, before tract sees it.
+//!
+//! One file a pattern, each a function from [`Draft`] to `Draft`. A pattern that isn't matched is left as it
+//! is: tract runs it. Foreign dialects come first and are turned into the standard one or straight into an
+//! [`OpSpec`]; then single ops (linear layers, look-ups, norms), then what joins them (attention with its
+//! rotary positions and cache, gated layers), and the output head last.
+
+mod activation;
+mod attention;
+mod constants;
+mod draft;
+mod gated;
+mod gather;
+mod head;
+mod linear;
+mod norm;
+mod spec;
+
+pub(crate) use draft::Draft;
+pub(crate) use head::Head;
+pub(crate) use spec::*;
+
+use crate::Error;
+use crate::import::OnnxModel;
+
+/// The domain of our nodes inside a rewritten graph.
+pub(crate) const DOMAIN: &str = "furlong";
+
+/// A graph with our ops in it.
+pub(crate) struct Rewritten {
+    /// What is left for tract, our nodes included.
+    pub model: OnnxModel,
+    /// What our nodes' `spec` attributes point to.
+    pub specs: Vec<OpSpec>,
+    /// The linear layer that makes the logits, cut off a decoder.
+    pub head: Option<Head>,
+    /// Attention layers that keep their own cache.
+    pub layers: usize,
+}
+
+/// Rewrites a graph that keeps its inputs and outputs: encoders, and whatever else.
+pub(crate) fn rewrite_graph(model: OnnxModel) -> Result<Rewritten, Error> {
+    let mut draft = Draft::new(model)?;
+    rewrite_ops(&mut draft)?;
+    gated::rewrite(&mut draft);
+    norm::rewrite(&mut draft)?;
+    let (model, specs) = draft.finish();
+    Ok(Rewritten { model, specs, head: None, layers: 0 })
+}
+
+/// Rewrites a decoder: its cache moves into the attention ops, and its head out of the graph.
+pub(crate) fn rewrite_decoder(model: OnnxModel) -> Result<Rewritten, Error> {
+    let mut draft = Draft::new(model)?;
+    rewrite_ops(&mut draft)?;
+    let layers = attention::rewrite(&mut draft)?;
+    gated::rewrite(&mut draft);
+    norm::rewrite(&mut draft)?;
+    let head = head::cut(&mut draft);
+    let (model, specs) = draft.finish();
+    Ok(Rewritten { model, specs, head, layers })
+}
+
+fn rewrite_ops(draft: &mut Draft) -> Result<(), Error> {
+    constants::lift(draft);
+    linear::rewrite(draft)?;
+    gather::rewrite(draft)?;
+    activation::rewrite(draft);
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! What each of our ops is, between the graph it was found in and the op that tract runs.
+
+use std::sync::Arc;
+
+use crate::import::TensorBytes;
+
+/// The op type of look-ups.
+pub(crate) const GATHER: &str = "FurlongQuantGather";
+
+/// One of our ops, with its weights still as the file has them.
+#[derive(Debug)]
+pub(crate) enum OpSpec {
+    /// `y = x · Wᵀ + b`.
+    Linear(LinearSpec),
+    /// `y = activation(x · W_gateᵀ) ∘ (x · W_upᵀ)`; the linear's first half of rows is the gate.
+    Gated(LinearSpec, Activation),
+    /// Rows of a table, by index, as numbers of the width that the graph expects.
+    Gather(WeightSource, FloatWidth),
+    /// Attention of new tokens over a cache of all tokens, which is the op's own state.
+    Attention(AttentionSpec),
+    /// Normalisation over the last axis.
+    Norm(NormSpec),
+    /// An activation by itself.
+    Activation(Activation),
+    /// Moved into another op.
+    Taken,
+}
+
+/// Element-wise functions that gate or follow a linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// GELU by its tanh approximation.
+    GeluTanh,
+    /// GELU by the error function.
+    GeluErf,
+}
+
+/// A linear layer: one matrix, or several that read the same input, one below the other.
+#[derive(Debug, Clone)]
+pub(crate) struct LinearSpec {
+    /// The parts, all of the same format and with the same number of columns.
+    pub parts: Vec<LinearPart>,
+}
+
+/// One matrix of a linear layer.
+#[derive(Debug, Clone)]
+pub(crate) struct LinearPart {
+    /// The node it came from.
+    pub name: String,
+    /// The matrix.
+    pub weights: WeightSource,
+    /// `[rows]`, added to the product.
+    pub bias: Option<Arc<[f32]>>,
+}
+
+/// A matrix as a file stores it.
+#[derive(Debug, Clone)]
+pub(crate) struct WeightSource {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// How the numbers are stored.
+    pub data: WeightData,
+}
+
+/// The bytes of a matrix; their lengths fit its shape.
+#[derive(Debug, Clone)]
+pub(crate) enum WeightData {
+    /// Plain numbers.
+    Dense {
+        /// The numbers, little-endian.
+        bytes: TensorBytes,
+        /// f16 or f32.
+        width: FloatWidth,
+        /// Stored as `[cols, rows]` rather than `[rows, cols]`.
+        transposed: bool,
+    },
+    /// Codes in blocks along the columns, as `MatMulNBits` has them.
+    Blocks {
+        /// Bits a code: 4 or 8.
+        bits: usize,
+        /// Columns a block.
+        block_size: usize,
+        /// `[rows, blocks, block_size · bits / 8]`.
+        codes: TensorBytes,
+        /// `[rows, blocks]`.
+        scales: TensorBytes,
+        /// f16 or f32.
+        scale_width: FloatWidth,
+        /// The code of zero, by block.
+        zero_points: ZeroPoints,
+    },
+}
+
+/// The zero points of blocks.
+#[derive(Debug, Clone)]
+pub(crate) enum ZeroPoints {
+    /// The middle of the codes' range.
+    Middle,
+    /// Packed like the codes, each row padded to a byte.
+    Packed(TensorBytes),
+    /// Real numbers of the scales' type, `[rows, blocks]`.
+    Float(TensorBytes),
+}
+
+/// How wide a floating-point number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FloatWidth {
+    /// IEEE half precision.
+    F16,
+    /// IEEE single precision.
+    F32,
+}
+
+/// What makes two matrices fit into one packed matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum WeightFormat {
+    /// Plain numbers of this width.
+    Dense(FloatWidth),
+    /// Blocks.
+    Blocks {
+        /// Bits a code.
+        bits: usize,
+        /// Columns a block.
+        block_size: usize,
+        /// Whether each block has a zero point of its own.
+        has_zero_points: bool,
+        /// The scales' type.
+        scale_width: FloatWidth,
+    },
+}
+
+/// Normalisation over the last axis.
+#[derive(Debug, Clone)]
+pub(crate) struct NormSpec {
+    /// Factor by column.
+    pub gain: Arc<[f32]>,
+    /// Summand by column, and whether the mean is taken out (LayerNorm) or not (RMSNorm).
+    pub kind: NormKind,
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Whether there is a second input to be added first, the sum being a second output.
+    pub residual: bool,
+}
+
+/// The two normalisations.
+#[derive(Debug, Clone)]
+pub(crate) enum NormKind {
+    /// `x / rms(x) · gain`.
+    Rms,
+    /// `(x - mean) / deviation · gain + bias`.
+    Layer {
+        /// `[columns]`; absent for none.
+        bias: Option<Arc<[f32]>>,
+    },
+}
+
+/// Attention with rotary positions, a cache, and causal masking.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionSpec {
+    /// Which layer's cache this is: unique in a graph.
+    pub layer: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Columns of a head.
+    pub head_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// `cap · tanh(score / cap)`, if any.
+    pub softcap: Option<f32>,
+    /// How many positions back a token sees, itself included; everything if absent.
+    pub window: Option<usize>,
+    /// Rotary positions of queries and keys.
+    pub rope: Option<Arc<RopeTable>>,
+    /// Normalisation of each query head, `[head_dim]`.
+    pub query_norm: Option<HeadNorm>,
+    /// Normalisation of each key head, `[head_dim]`.
+    pub key_norm: Option<HeadNorm>,
+    /// How queries, keys and values come in.
+    pub inputs: AttentionInputs,
+}
+
+/// RMS normalisation within a head.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadNorm {
+    /// `[head_dim]`.
+    pub gain: Arc<[f32]>,
+    /// Added to the mean square.
+    pub epsilon: f32,
+}
+
+/// How attention gets its queries, keys and values, `[batch, tokens, columns]` each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum AttentionInputs {
+    /// Three inputs.
+    Separate,
+    /// One input: queries, then keys, then values along the columns.
+    Packed,
+}
+
+/// Cosines and sines by position.
+#[derive(Debug)]
+pub(crate) struct RopeTable {
+    /// `[positions, rotary_dim / 2]`.
+    pub cos: Vec<f32>,
+    /// `[positions, rotary_dim / 2]`.
+    pub sin: Vec<f32>,
+    /// Columns of a head that are turned; the rest is left as it is.
+    pub rotary_dim: usize,
+    /// Pairs are neighbours (2i, 2i+1) rather than halves (i, i + rotary_dim/2).
+    pub interleaved: bool,
+}
+
+impl RopeTable {
+    /// How many positions the tables have.
+    pub(crate) fn positions(&self) -> usize {
+        self.cos.len().checked_div(self.rotary_dim / 2).unwrap_or(0)
+    }
+}
+
+impl WeightSource {
+    /// What this matrix must have in common with another one to be packed together with it.
+    pub(crate) fn format(&self) -> WeightFormat {
+        match &self.data {
+            WeightData::Dense { width, .. } => WeightFormat::Dense(*width),
+            WeightData::Blocks { bits, block_size, scale_width, zero_points, .. } => {
+                WeightFormat::Blocks {
+                    bits: *bits,
+                    block_size: *block_size,
+                    has_zero_points: !matches!(zero_points, ZeroPoints::Middle),
+                    scale_width: *scale_width,
+                }
+            }
+        }
+    }
+}
+
+impl LinearSpec {
+    /// Outputs of all parts together.
+    pub(crate) fn rows(&self) -> usize {
+        self.parts.iter().map(|part| part.weights.rows).sum()
+    }
+
+    /// Inputs.
+    pub(crate) fn cols(&self) -> usize {
+        self.parts.first().map_or(0, |part| part.weights.cols)
+    }
+
+    /// The name of the first part.
+    pub(crate) fn name(&self) -> &str {
+        self.parts.first().map_or("", |part| &part.name)
+    }
+
+    /// Whether `other` can be packed below this one.
+    pub(crate) fn fits(&self, other: &LinearSpec) -> bool {
+        let format = |spec: &LinearSpec| spec.parts.first().map(|part| part.weights.format());
+        self.cols() == other.cols() && format(self) == format(other)
+    }
+}
+
+impl AttentionSpec {
+    /// Columns of the queries, and of the output.
+    pub(crate) fn query_columns(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Columns of the keys, and of the values.
+    pub(crate) fn kv_columns(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+impl OpSpec {
+    /// The op type of the node that stands for this op.
+    pub(crate) fn op_type(&self) -> &'static str {
+        match self {
+            OpSpec::Linear(_) => "FurlongQuantLinear",
+            OpSpec::Gated(..) => "FurlongGatedLinear",
+            OpSpec::Gather(..) => GATHER,
+            OpSpec::Attention(_) => "FurlongKvAttention",
+            OpSpec::Norm(_) => "FurlongNorm",
+            OpSpec::Activation(_) => "FurlongActivation",
+            OpSpec::Taken => "FurlongTaken",
+        }
+    }
+
+    /// All op types that [`OpSpec::op_type`] can give.
+    pub(crate) const OP_TYPES: [&'static str; 6] = [
+        "FurlongQuantLinear",
+        "FurlongGatedLinear",
+        GATHER,
+        "FurlongKvAttention",
+        "FurlongNorm",
+        "FurlongActivation",
+    ];
+
+    /// Whether the output is f16 although the input can't tell.
+    pub(crate) fn gives_half(&self) -> bool {
+        matches!(self, OpSpec::Gather(_, FloatWidth::F16))
+    }
+
+    /// The last dimension of each output; -1 where it is that of the first input.
+    pub(crate) fn columns(&self) -> Vec<i64> {
+        let columns = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        match self {
+            OpSpec::Linear(linear) => vec![columns(linear.rows())],
+            OpSpec::Gated(linear, _) => vec![columns(linear.rows() / 2)],
+            OpSpec::Gather(weights, _) => vec![columns(weights.cols)],
+            OpSpec::Attention(attention) => vec![columns(attention.query_columns())],
+            OpSpec::Norm(norm) if norm.residual => vec![-1, -1],
+            OpSpec::Norm(_) | OpSpec::Activation(_) => vec![-1],
+            OpSpec::Taken => vec![],
+        }
+    }
+}
