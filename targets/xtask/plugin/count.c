@@ -57,20 +57,20 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
 __attribute__((visibility("default"))) int qemu_plugin_install(
     qemu_plugin_id_t id, const struct qemu_info *info, int count, char **arguments) {
     (void)info;
-    if (count != 1 || strncmp(arguments[0], "file=", 5) != 0) {
-        fprintf(stderr, "count plugin: wants file=PATH\n");
+    if (count != 1 || strncmp(arguments[0], "counter=", 8) != 0) {
+        fprintf(stderr, "count plugin: wants counter=PATH\n");
         return -1;
     }
-    int file = open(arguments[0] + 5, O_RDWR);
+    int file = open(arguments[0] + 8, O_RDWR);
     struct stat status;
     if (file < 0 || fstat(file, &status) != 0 || status.st_size < 8) {
-        fprintf(stderr, "count plugin: %s: not a file of eight bytes\n", arguments[0] + 5);
+        fprintf(stderr, "count plugin: %s: not a file of eight bytes\n", arguments[0] + 8);
         return -1;
     }
     counter = mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     if (counter == MAP_FAILED) {
-        fprintf(stderr, "count plugin: %s: can't be mapped\n", arguments[0] + 5);
+        fprintf(stderr, "count plugin: %s: can't be mapped\n", arguments[0] + 8);
         return -1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);

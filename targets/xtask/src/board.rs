@@ -113,60 +113,61 @@ impl Board {
         }
     }
 
-    /// The command that runs `program` there.
+    /// The command that runs `program` there, with variables set; arguments may be added.
     ///
     /// # Errors
     /// When the program can't be brought to the board.
-    pub fn command(&self, program: &Path) -> Result<Command> {
-        match &self.run {
-            Runner::Host => Ok(Command::new(program)),
-            Runner::Emulated { cpu } => Ok(shell::command(
+    pub fn command(&self, program: &Path, environment: &[(&str, &str)]) -> Result<Command> {
+        let mut command = match &self.run {
+            Runner::Host => Command::new(program),
+            Runner::Emulated { cpu } => shell::command(
                 "qemu-aarch64",
                 ["-cpu", cpu, &program.display().to_string()],
-            )),
+            ),
             Runner::Ssh {
                 address_variable,
                 folder,
             } => {
+                let name = self.deliver(program)?;
+                let set: String = environment
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value} "))
+                    .collect();
                 let address = self.address(address_variable)?;
-                let name = program
-                    .file_name()
-                    .context("a program has a name")?
-                    .to_string_lossy();
-                shell::quiet(&mut shell::command(
+                return Ok(shell::command(
                     "ssh",
-                    [&address, &format!("mkdir -p {folder}")],
-                ))?;
-                shell::quiet(
-                    Command::new("scp")
-                        .arg("-q")
-                        .arg(program)
-                        .arg(format!("{address}:{folder}/{name}")),
-                )?;
-                Ok(shell::command(
-                    "ssh",
-                    [&address, &format!("cd {folder} && ./{name}")],
-                ))
+                    [&address, &format!("cd {folder} && {set}./{name}")],
+                ));
             }
-        }
+        };
+        command.envs(environment.iter().copied());
+        Ok(command)
     }
 
     /// The command that runs `program` there and counts its instructions into `counter`, a file of eight bytes.
     ///
     /// # Errors
     /// When the board isn't an emulated one, or the plugin can't be built.
-    pub fn counting_command(&self, program: &Path, counter: &Path) -> Result<Command> {
+    pub fn counting_command(
+        &self,
+        program: &Path,
+        counter: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Command> {
         let Runner::Emulated { cpu } = &self.run else {
             bail!("{}: only emulated boards count instructions", self.id);
         };
         let plugin = plugin::build()?;
         fs::write(counter, [0; 8]).with_context(|| format!("writing {}", counter.display()))?;
-        let argument = format!("{},file={}", plugin.display(), counter.display());
+        let argument = format!("{},counter={}", plugin.display(), counter.display());
         let mut command = shell::command(
             "qemu-aarch64",
             ["-cpu", cpu, "-seed", "1", "-plugin", &argument],
         );
-        command.arg(program).env("FURLONG_COUNTER", counter);
+        command
+            .arg(program)
+            .env("FURLONG_COUNTER", counter)
+            .envs(environment.iter().copied());
         Ok(command)
     }
 
@@ -175,30 +176,51 @@ impl Board {
     /// # Errors
     /// When the board isn't reached.
     pub fn deliver(&self, path: &Path) -> Result<String> {
-        match &self.run {
-            Runner::Host | Runner::Emulated { .. } => Ok(path.display().to_string()),
-            Runner::Ssh {
-                address_variable,
-                folder,
-            } => {
-                let address = self.address(address_variable)?;
-                let name = path
-                    .file_name()
-                    .context("what is copied has a name")?
-                    .to_string_lossy();
-                shell::quiet(&mut shell::command(
-                    "ssh",
-                    [&address, &format!("mkdir -p {folder}")],
-                ))?;
-                shell::quiet(
-                    Command::new("scp")
-                        .args(["-q", "-r"])
-                        .arg(path)
-                        .arg(format!("{address}:{folder}/")),
-                )?;
-                Ok(name.into_owned())
-            }
-        }
+        let Runner::Ssh {
+            address_variable,
+            folder,
+        } = &self.run
+        else {
+            return Ok(path.display().to_string());
+        };
+        let address = self.address(address_variable)?;
+        let name = path
+            .file_name()
+            .context("what is copied has a name")?
+            .to_string_lossy();
+        shell::quiet(&mut shell::command(
+            "ssh",
+            [&address, &format!("mkdir -p {folder}")],
+        ))?;
+        shell::quiet(
+            Command::new("scp")
+                .args(["-q", "-r"])
+                .arg(path)
+                .arg(format!("{address}:{folder}/")),
+        )?;
+        Ok(name.into_owned())
+    }
+
+    /// Copies what programs left in the folder `there` on the board into the folder `here`; nothing to do for boards that share our
+    /// files.
+    ///
+    /// # Errors
+    /// When the board isn't reached.
+    pub fn fetch(&self, there: &str, here: &Path) -> Result<()> {
+        let Runner::Ssh {
+            address_variable,
+            folder,
+        } = &self.run
+        else {
+            return Ok(());
+        };
+        let address = self.address(address_variable)?;
+        shell::quiet(
+            Command::new("scp")
+                .args(["-q", "-r"])
+                .arg(format!("{address}:{folder}/{there}"))
+                .arg(here),
+        )
     }
 
     fn address(&self, variable: &str) -> Result<String> {
@@ -234,7 +256,13 @@ impl Builder {
             }
             Self::Aarch64(cross) => cross.cargo(subcommand)?,
         };
-        command.args(["--release", "--locked"]);
+        // `cargo bench` knows no --release; one profile for everything means nothing is built twice.
+        let profile: &[&str] = if subcommand == "bench" {
+            &["--profile", "release"]
+        } else {
+            &["--release"]
+        };
+        command.args(profile).arg("--locked");
         Ok(command)
     }
 

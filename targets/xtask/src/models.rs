@@ -67,7 +67,7 @@ pub fn exporter() -> Result<PathBuf> {
 /// When the checkpoint can't be fetched or the export fails.
 pub fn export(exporter: &Path, base: Base, weights: &str) -> Result<PathBuf> {
     let folder = folder()?.join(format!("{}-{weights}", base.name()));
-    let stamp = folder.with_extension("made-by.txt");
+    let stamp = stamp_file(&folder);
     let checkpoint = base.checkpoint()?;
     let made_by = format!("{} {}\n", fetch::digest(exporter)?, checkpoint.display());
     if folder.join("model.onnx").is_file()
@@ -93,4 +93,17 @@ pub fn export(exporter: &Path, base: Base, weights: &str) -> Result<PathBuf> {
     )?;
     fs::write(&stamp, made_by).with_context(|| format!("writing {}", stamp.display()))?;
     Ok(folder)
+}
+
+/// What says which exporter made a model folder, and from what.
+///
+/// # Errors
+/// When the folder wasn't made by [`export`].
+pub fn stamp(folder: &Path) -> Result<String> {
+    let file = stamp_file(folder);
+    fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn stamp_file(folder: &Path) -> PathBuf {
+    folder.with_extension("made-by.txt")
 }

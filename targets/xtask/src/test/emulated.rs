@@ -58,7 +58,7 @@ fn on(board: &str, wanted: impl Fn(&Program) -> bool) -> Result<Outcome> {
     }
     let mut all = Outcome::default();
     for program in programs {
-        let mut command = board.command(&program.path)?;
+        let mut command = board.command(&program.path, &[])?;
         command.current_dir(&program.package);
         test::parity::environment(&mut command)?;
         let name = format!("{}-{}", board.id, program.name);

@@ -76,13 +76,23 @@ const STEPS: &[Step] = &[
         run: emulated::cortex_a_max,
     },
     Step {
+        name: "models",
+        about: "the real models exported, and run by ONNX Runtime",
+        run: parity::prepare,
+    },
+    Step {
         name: "parity-host",
         about: "real models against ONNX Runtime, on this machine",
         run: parity::host,
     },
     Step {
+        name: "perplexity",
+        about: "8 and 4 bit against f32, on an English text",
+        run: parity::perplexity,
+    },
+    Step {
         name: "parity-aarch64",
-        about: "the same tokens on emulated aarch64",
+        about: "the same tokens on emulated cores",
         run: parity::aarch64,
     },
 ];
