@@ -128,25 +128,40 @@ impl Error {
 pub struct Fault {
     /// Where in the bytes: a field, a tensor, an offset.
     pub place: String,
-    /// What is wrong there.
+    /// What is wrong there; for something well-formed that isn't supported, its value.
     pub reason: String,
+    /// What would be supported, when nothing is wrong but that.
+    pub supported: Option<String>,
 }
 
 impl Fault {
-    /// A fault at `place`.
+    /// Something malformed at `place`.
     pub fn new(place: impl Into<String>, reason: impl Into<String>) -> Fault {
         Fault {
             place: place.into(),
             reason: reason.into(),
+            supported: None,
+        }
+    }
+
+    /// A well-formed `value` at `place` that isn't one of `supported`.
+    pub fn unsupported(
+        place: impl Into<String>,
+        value: impl ToString,
+        supported: impl Into<String>,
+    ) -> Fault {
+        Fault {
+            place: place.into(),
+            reason: value.to_string(),
+            supported: Some(supported.into()),
         }
     }
 
     /// The same fault, said of the file `path`.
     pub fn in_file(self, path: &Path) -> Error {
-        Error::Malformed {
-            path: path.to_owned(),
-            place: self.place,
-            reason: self.reason,
+        match self.supported {
+            None => Error::malformed(path, self.place, self.reason),
+            Some(supported) => Error::unsupported(path, self.place, self.reason, supported),
         }
     }
 }

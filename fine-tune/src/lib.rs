@@ -7,3 +7,4 @@ pub mod export;
 pub mod graph;
 pub mod onnx;
 pub mod quantise;
+pub mod tokenizer;

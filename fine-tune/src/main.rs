@@ -166,11 +166,11 @@ fn progress_bar() -> ProgressBar {
 
 fn print(report: &Report) {
     println!(
-        "{}: {} ({}), {} million parameters as {}, {:.1} MB of weights",
+        "{}: {} ({}), {:.1} million parameters as {}, {:.1} MB of weights",
         report.out.display(),
         report.base,
         report.architecture,
-        report.parameters.div_ceil(1_000_000),
+        report.parameters as f64 / 1e6,
         report.weights,
         report.data_bytes as f64 / 1e6,
     );

@@ -1,10 +1,13 @@
 //! The token embedding and the output head, which often are one matrix: then it is stored once.
 
-use super::linear::Blocks;
+use super::linear::{Blocks, Layout};
 use super::{Exporter, Storage};
 use crate::error::Result;
 use crate::onnx::{Attribute, Dim, Value, dims};
 use crate::quantise::{BLOCK, Recipe};
+
+/// Name of the head's weight.
+const HEAD: &str = "lm_head.weight";
 
 /// The stored embedding, kept so that a tied head can use it.
 pub(super) enum Embedding {
@@ -36,7 +39,7 @@ impl Exporter<'_> {
                     Recipe::FourBitsFloatZero => Recipe::FourBits,
                     other => other,
                 };
-                let blocks = self.blocks(name, &table, recipe)?;
+                let blocks = self.blocks(name, &table, recipe, Layout::Rows)?;
                 Ok((
                     self.gather_blocks(node, &blocks, ids),
                     Embedding::Blocks(blocks),
@@ -49,37 +52,26 @@ impl Exporter<'_> {
     pub(super) fn head(&mut self, x: &Value, embedding: &Embedding, tied: bool) -> Result<Value> {
         if !tied {
             let weight = self.tensor("lm_head.weight")?;
-            return self.product("logits", x, weight, self.precision.embedding);
+            return self.product("logits", HEAD, x, weight, self.precision.embedding);
         }
         let table = match embedding {
-            Embedding::Blocks(blocks) => return Ok(self.block_product("logits", x, blocks)),
+            Embedding::Blocks(blocks) => {
+                let blocks = self.shared_head(blocks);
+                return Ok(self.block_product("logits", x, &blocks));
+            }
             Embedding::Dense(table) if self.precision.embedding == Storage::F16 => {
                 self.widened(table)
             }
             Embedding::Dense(table) => table.clone(),
         };
-        let name = format!("{}.transposed", table.name());
-        let weight = self.graph.op("Transpose", &name, &[&table], &[]);
+        let weight = self.graph.op("Transpose", HEAD, &[&table], &[]);
         Ok(self.graph.op("MatMul", "logits", &[x, &weight], &[]))
     }
 
-    /// Looks rows up in a table in blocks. The node wants the same bytes as `MatMulNBits` in other shapes.
+    /// Looks rows up in a table in blocks.
     fn gather_blocks(&mut self, node: &str, table: &Blocks, ids: &Value) -> Value {
-        let per_row = table.cols.div_ceil(BLOCK);
-        let mut view = |value: &Value, width: usize| {
-            let name = format!("{}.rows", value.name());
-            self.graph
-                .share(&name, &[table.rows, width], value)
-                .unwrap_or_else(|| value.clone())
-        };
-        let codes = view(&table.codes, per_row * BLOCK * table.bits / 8);
-        let scales = view(&table.scales, per_row);
-        let zero_points = table
-            .zero_points
-            .as_ref()
-            .map(|zeros| view(zeros, per_row.div_ceil(2)));
-        let mut inputs = vec![Some(&codes), Some(ids), Some(&scales)];
-        inputs.extend(zero_points.iter().map(Some));
+        let mut inputs = vec![Some(&table.codes), Some(ids), Some(&table.scales)];
+        inputs.extend(table.zero_points.iter().map(Some));
         let attributes = [
             Attribute::int("bits", table.bits as i64),
             Attribute::int("block_size", BLOCK as i64),
@@ -89,5 +81,22 @@ impl Exporter<'_> {
         let shape = [dims::BATCH, dims::SEQUENCE, Dim::Size(table.cols)];
         self.graph
             .microsoft_op("GatherBlockQuantized", node, &inputs, &attributes, &shape)
+    }
+
+    /// The bytes of an embedding once more, in the shapes that a linear layer wants.
+    fn shared_head(&mut self, table: &Blocks) -> Blocks {
+        let [codes, scales, zero_points] =
+            Layout::Linear.shapes(table.rows, table.cols, table.bits);
+        let mut share = |suffix: &str, shape: &[usize], value: &Value| {
+            let shared = self.graph.share(&format!("{HEAD}{suffix}"), shape, value);
+            shared.unwrap_or_else(|| value.clone())
+        };
+        Blocks {
+            codes: share("", &codes, &table.codes),
+            scales: share(".scales", &scales, &table.scales),
+            zero_points: (table.zero_points.as_ref())
+                .map(|value| share(".zero_points", &zero_points, value)),
+            ..*table
+        }
     }
 }

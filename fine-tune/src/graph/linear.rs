@@ -4,7 +4,7 @@ use super::{Exporter, Storage};
 use crate::checkpoint::Tensor;
 use crate::error::Result;
 use crate::onnx::{Attribute, Dim, Element, Value, dims};
-use crate::quantise::{BLOCK, Quantised, Recipe, ZeroPoints, quantise, to_f16};
+use crate::quantise::{BLOCK, Recipe, ZeroPoints, quantise, to_f16};
 
 impl Exporter<'_> {
     /// `x · weightᵀ (+ bias)` for the module of that name, whose weight is `[out, in]`.
@@ -26,7 +26,8 @@ impl Exporter<'_> {
         weight: Tensor,
         bias: Option<Tensor>,
     ) -> Result<Value> {
-        let product = self.product(module, x, weight, self.precision.linear)?;
+        let name = format!("{module}.weight");
+        let product = self.product(module, &name, x, weight, self.precision.linear)?;
         let Some(bias) = bias else { return Ok(product) };
         let bias = self
             .graph
@@ -39,61 +40,59 @@ impl Exporter<'_> {
         ))
     }
 
-    /// `x · weightᵀ` with the weight `[out, in]` stored as `storage` says.
+    /// `x · weightᵀ` by a node called `node`, with the weight `[out, in]` called `name` stored as `storage` says.
     pub(super) fn product(
         &mut self,
-        module: &str,
+        node: &str,
+        name: &str,
         x: &Value,
         weight: Tensor,
         storage: Storage,
     ) -> Result<Value> {
-        let name = format!("{module}.weight");
         let weight = match storage {
             Storage::F32 => {
                 let weight = weight.transposed();
-                self.graph
-                    .constant_f32(&name, &weight.shape, &weight.data)?
+                self.graph.constant_f32(name, &weight.shape, &weight.data)?
             }
             Storage::F16 => {
-                let half = self.constant_f16(&name, weight.transposed())?;
+                let half = self.constant_f16(name, weight.transposed())?;
                 self.widened(&half)
             }
             Storage::Blocks(recipe) => {
-                let blocks = self.blocks(&name, &weight, recipe)?;
-                return Ok(self.block_product(module, x, &blocks));
+                let blocks = self.blocks(name, &weight, recipe, Layout::Linear)?;
+                return Ok(self.block_product(node, x, &blocks));
             }
         };
-        Ok(self.graph.op("MatMul", module, &[x, &weight], &[]))
+        Ok(self.graph.op("MatMul", node, &[x, &weight], &[]))
     }
 
-    /// Quantises a matrix `[rows, cols]` and stores its parts in `MatMulNBits`' shapes.
-    pub(super) fn blocks(&mut self, name: &str, weight: &Tensor, recipe: Recipe) -> Result<Blocks> {
+    /// Quantises a matrix `[rows, cols]` and stores its parts in the shapes of `layout`.
+    pub(super) fn blocks(
+        &mut self,
+        name: &str,
+        weight: &Tensor,
+        recipe: Recipe,
+        layout: Layout,
+    ) -> Result<Blocks> {
         let (rows, cols) = match weight.shape[..] {
             [rows, cols] => (rows, cols),
             _ => (1, weight.data.len()),
         };
-        let Quantised {
-            bits,
-            codes,
-            scales,
-            zero_points,
-            ..
-        } = quantise(&weight.data, rows, cols, recipe);
-        let blocks = cols.div_ceil(BLOCK);
+        let matrix = quantise(&weight.data, rows, cols, recipe);
+        let [codes, scales, zeros] = layout.shapes(rows, cols, matrix.bits);
         let graph = &mut self.graph;
-        let shape = [rows, blocks, BLOCK * bits / 8];
-        let codes = graph.constant(name, Element::U8, &shape, &codes)?;
-        let scales = graph.constant_f32(&format!("{name}.scales"), &[rows * blocks], &scales)?;
+        let codes = graph.constant(name, Element::U8, &codes, &matrix.codes)?;
+        let scales = graph.constant_f32(&format!("{name}.scales"), &scales, &matrix.scales)?;
         let name = format!("{name}.zero_points");
-        let zero_points = match zero_points {
+        let zero_points = match matrix.zero_points {
             ZeroPoints::Middle => None,
             ZeroPoints::Packed(packed) => {
-                Some(graph.constant(&name, Element::U8, &[packed.len()], &packed)?)
+                Some(graph.constant(&name, Element::U8, &zeros, &packed)?)
             }
             ZeroPoints::Float(zeros) => Some(graph.constant_f32(&name, &[zeros.len()], &zeros)?),
         };
         Ok(Blocks {
-            bits,
+            bits: matrix.bits,
             rows,
             cols,
             codes,
@@ -141,7 +140,37 @@ impl Exporter<'_> {
     }
 }
 
-/// A stored matrix in blocks, in `MatMulNBits`' shapes.
+/// Which operator's shapes the parts of a matrix have. The bytes are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// `MatMulNBits`.
+    Linear,
+    /// `GatherBlockQuantized`.
+    Rows,
+}
+
+impl Layout {
+    /// Shapes of codes, scales and packed zero points of a matrix `[rows, cols]`.
+    pub(super) fn shapes(self, rows: usize, cols: usize, bits: usize) -> [Vec<usize>; 3] {
+        let blocks = cols.div_ceil(BLOCK);
+        let (block_bytes, zero_bytes) = (BLOCK * bits / 8, blocks.div_ceil(2));
+        match self {
+            Self::Linear => [
+                vec![rows, blocks, block_bytes],
+                vec![rows * blocks],
+                vec![rows * zero_bytes],
+            ],
+            Self::Rows => [
+                vec![rows, blocks * block_bytes],
+                vec![rows, blocks],
+                vec![rows, zero_bytes],
+            ],
+        }
+    }
+}
+
+/// A stored matrix in blocks.
+#[derive(Debug)]
 pub(super) struct Blocks {
     /// Bits of a code.
     pub(super) bits: usize,
@@ -149,10 +178,10 @@ pub(super) struct Blocks {
     pub(super) rows: usize,
     /// Inputs.
     pub(super) cols: usize,
-    /// `[rows, blocks, BLOCK * bits / 8]`.
+    /// Codes, scales and, if there are any, zero points; floats are always `[rows * blocks]`.
     pub(super) codes: Value,
-    /// `[rows * blocks]`.
+    /// See `codes`.
     pub(super) scales: Value,
-    /// `[rows * ceil(blocks / 2)]` packed, or `[rows * blocks]` floats.
+    /// See `codes`.
     pub(super) zero_points: Option<Value>,
 }

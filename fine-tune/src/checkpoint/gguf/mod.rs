@@ -8,8 +8,6 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value as Json};
-
 pub use reader::{Gguf, TensorEntry, parse};
 pub use value::{Array, Kind, Value};
 
@@ -18,6 +16,7 @@ use super::stored::Stored;
 use super::{Checkpoint, Sidecars, sidecars};
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
+use crate::tokenizer;
 use config::Keys;
 
 /// Tensors that are turned into settings of the config.
@@ -49,8 +48,25 @@ type Parts = (
 fn read(path: &Path, bytes: &[u8]) -> Result<Parts> {
     let gguf = parse(bytes).map_err(|fault| fault.in_file(path))?;
     let keys = Keys::new(path, bytes, &gguf)?;
-    let config = keys.config(Map::<String, Json>::new())?;
+    let tokenizer = tokenizer::rebuild(&gguf).map_err(|fault| fault.in_file(path))?;
+    let ids = tokenizer
+        .as_ref()
+        .map(|tokenizer| tokenizer.ids.clone())
+        .unwrap_or_default();
+    let config = keys.config(ids)?;
     let architecture = Architecture::from_config(path, &config, keys.sentence_head()?)?;
+    let tokens = gguf
+        .metadata
+        .get("tokenizer.ggml.tokens")
+        .and_then(Value::as_array)
+        .map_or(0, |tokens| tokens.len());
+    if tokens > architecture.vocab_size() {
+        let reason = format!(
+            "{tokens} tokens, but the embedding has {} rows",
+            architecture.vocab_size()
+        );
+        return Err(Error::malformed(path, "tokenizer.ggml.tokens", reason));
+    }
     let (heads, kv_heads) = match &architecture {
         Architecture::Decoder(config) => (config.heads, config.kv_heads),
         Architecture::Encoder(config) => (config.heads, config.heads),
@@ -85,11 +101,13 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Parts> {
         path.file_stem()
             .map(|stem| stem.to_string_lossy().into_owned())
     });
+    let (tokenizer, tokenizer_config) =
+        tokenizer.map(|t| (t.tokenizer, t.tokenizer_config)).unzip();
     let sidecars = Sidecars {
+        generation_config: sidecars::generation_config(&config),
         config: sidecars::pretty(&config),
-        tokenizer: None,
-        tokenizer_config: None,
-        generation_config: None,
+        tokenizer: tokenizer.map(|json| json.to_string()),
+        tokenizer_config: tokenizer_config.map(|json| sidecars::pretty(&json)),
     };
     let name = name.unwrap_or_else(|| "model".to_owned());
     Ok((

@@ -49,9 +49,11 @@ pub fn parse(bytes: &[u8]) -> Result<Gguf<'_>, Fault> {
     }
     let version = cursor.u32("version")?;
     if !(2..=3).contains(&version) {
-        let what =
-            format!("version {version} is not supported, versions 2 and 3 (little-endian) are");
-        return Err(Fault::new("version", what));
+        return Err(Fault::unsupported(
+            "version",
+            version,
+            "2 and 3, little-endian",
+        ));
     }
     let tensors = cursor.count("number of tensors", TENSOR_BYTES)?;
     let entries = cursor.count("number of metadata entries", ENTRY_BYTES)?;
