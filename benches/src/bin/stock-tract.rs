@@ -1,0 +1,108 @@
+//! How fast tract runs an exported decoder without our ops, with one thread: CPU milliseconds a token, as JSON. A peer for
+//! `cargo xtask peers`.
+//!
+//! `stock-tract MODEL_FOLDER PROMPT_TOKENS DECODED_TOKENS`
+
+use furlong_runtime::{Array, Error, Graph, GraphOptions};
+use rustix::time::{ClockId, clock_gettime};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::exit;
+
+/// Named arrays, as a graph takes and gives them.
+type Arrays = Vec<(String, Array)>;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, prompt, decoded] = arguments.as_slice() else {
+        eprintln!("usage: stock-tract MODEL_FOLDER PROMPT_TOKENS DECODED_TOKENS");
+        exit(2)
+    };
+    let (Ok(prompt), Ok(decoded)) = (prompt.parse(), decoded.parse()) else {
+        eprintln!("{prompt} and {decoded} must be numbers of tokens");
+        exit(2)
+    };
+    match measure(Path::new(model), prompt, decoded) {
+        Ok((prefill, decode)) => println!("{{\"prefill\": {prefill}, \"decode\": {decode}}}"),
+        Err(error) => {
+            eprintln!("{error}");
+            exit(1)
+        }
+    }
+}
+
+/// CPU milliseconds a token of the prompt and a decoded token.
+fn measure(model: &Path, prompt: usize, decoded: usize) -> Result<(f64, f64), Error> {
+    let options = GraphOptions {
+        stock: true,
+        threads: Some(NonZeroUsize::MIN),
+    };
+    let graph = Graph::load(&model.join("model.onnx"), &options)?;
+    let tokens: Vec<i64> = (0..prompt as i64)
+        .map(|index| 1000 + index * 37 % 9000)
+        .collect();
+    extend(&graph, empty(&graph)?, 0, &tokens)?;
+    let start = cpu_ms();
+    extend(&graph, empty(&graph)?, 0, &tokens)?;
+    let prefill = (cpu_ms() - start) / prompt as f64;
+
+    let mut past = extend(&graph, empty(&graph)?, 0, &tokens[..8.min(prompt)])?;
+    let first = 8.min(prompt) as i64;
+    past = extend(&graph, past, first, &[4000])?;
+    let start = cpu_ms();
+    for step in 1..=decoded as i64 {
+        past = extend(&graph, past, first + step, &[4000])?;
+    }
+    Ok((prefill, (cpu_ms() - start) / decoded as f64))
+}
+
+/// Caches that hold nothing yet.
+fn empty(graph: &Graph) -> Result<Arrays, Error> {
+    let caches = graph
+        .inputs()
+        .iter()
+        .filter(|input| input.name.starts_with("past_key_values."));
+    caches
+        .map(|input| {
+            let size = |axis: usize| {
+                input
+                    .shape
+                    .get(axis)
+                    .and_then(|size| size.parse().ok())
+                    .unwrap_or(0)
+            };
+            Ok((
+                input.name.clone(),
+                Array::new(vec![1, size(1), 0, size(3)], Vec::<f32>::new())?,
+            ))
+        })
+        .collect()
+}
+
+/// Reads tokens; gives the caches with them in it.
+fn extend(graph: &Graph, past: Arrays, position: i64, ids: &[i64]) -> Result<Arrays, Error> {
+    let positions: Vec<i64> = (position..position + ids.len() as i64).collect();
+    let mut inputs = past;
+    inputs.push((
+        "input_ids".into(),
+        Array::new(vec![1, ids.len()], ids.to_vec())?,
+    ));
+    inputs.push((
+        "position_ids".into(),
+        Array::new(vec![1, ids.len()], positions)?,
+    ));
+    let outputs = graph.run(inputs)?.into_iter();
+    Ok(outputs
+        .filter_map(|(name, array)| {
+            Some((
+                format!("past_key_values.{}", name.strip_prefix("present.")?),
+                array,
+            ))
+        })
+        .collect())
+}
+
+fn cpu_ms() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
