@@ -319,3 +319,17 @@ pub struct Program {
     /// The folder of the package it belongs to, where tests expect to run.
     pub package: PathBuf,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Board;
+
+    #[test]
+    fn every_board_file_is_read() {
+        let ids = Board::ids().expect("the boards' folder");
+        assert!(ids.len() >= 7, "{ids:?}");
+        for id in ids {
+            Board::load(&id).unwrap_or_else(|error| panic!("{id}: {error:#}"));
+        }
+    }
+}

@@ -215,3 +215,37 @@ fn significant(value: f64) -> String {
         _ => format!("{value:.0}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{History, Run, table};
+    use crate::board::Board;
+    use std::collections::BTreeMap;
+
+    fn run(clock: &str, results: &[(&str, f64)]) -> Run {
+        Run {
+            date: "2026-01-02".into(),
+            revision: "abc".into(),
+            clock: clock.into(),
+            results: results
+                .iter()
+                .map(|(name, value)| (name.to_string(), [*value, 1.0]))
+                .collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    #[test]
+    fn the_table_shows_the_newest_value_of_each_bench() {
+        let board = Board::load("cortex-a76").expect("a board there is");
+        let runs = vec![
+            run("instructions", &[("one", 1000.0), ("two", 2_000_000.0)]),
+            run("instructions", &[("one", 3456.0)]),
+        ];
+        let history = History {
+            board: board.id.clone(),
+            runs,
+        };
+        let table = table(&[(board, history)]).expect("a table");
+        assert!(table.contains("| one | 3.46 |\n| two | 2000 |"), "{table}");
+    }
+}

@@ -315,3 +315,23 @@ fn find_dependency(depends: &str, prefix: &str) -> Option<String> {
         .find(|name| name.starts_with(prefix))
         .map(String::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::find_dependency;
+
+    #[test]
+    fn the_version_is_read_from_what_a_package_depends_on() {
+        let depends =
+            "libc6 (>= 2.34), libstd-rust-web-1.96 (= 1.96.0+dfsg1-1~deb12u2) | other, libllvm22";
+        assert_eq!(
+            find_dependency(depends, "libstd-rust-web-1.").as_deref(),
+            Some("libstd-rust-web-1.96")
+        );
+        assert_eq!(
+            find_dependency(depends, "libllvm").as_deref(),
+            Some("libllvm22")
+        );
+        assert_eq!(find_dependency(depends, "rustc"), None);
+    }
+}

@@ -48,7 +48,7 @@ pub fn docs() -> Result<Outcome> {
 
 /// The kernels must build where there is no std and no heap.
 pub fn no_std() -> Result<Outcome> {
-    report::check(&mut toolchain::bare_metal("thumbv7em-none-eabihf")?.args([
+    report::check(toolchain::bare_metal("thumbv7em-none-eabihf")?.args([
         "-p",
         "furlong-core",
         "--no-default-features",

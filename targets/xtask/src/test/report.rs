@@ -177,3 +177,17 @@ pub fn show_all(steps: &[Finished]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn tests_are_counted_whether_they_passed_or_not() {
+        let passed = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        let failed = "test result: FAILED. 30 passed; 2 failed; 0 ignored; 0 measured; 4 filtered out; finished in 1.20s";
+        assert_eq!(counts(passed), Some((3, 0)));
+        assert_eq!(counts(failed), Some((30, 2)));
+        assert_eq!(counts("test result_is_kept ... ok"), None);
+    }
+}
