@@ -2,29 +2,37 @@
 //!
 //! For each token and block: `d = max|x| / 127`, `q = round(x / d)` to even, as i8. Rounding is to the
 //! nearest by adding 1.5·2²³, so the integer appears in the low bits and any vector width gives the same.
-//! A prepared buffer holds the codes of all tokens, then 16 bytes for each token and block
-//! ([`Meta`]). Codes of a block are in the order even columns, odd columns (see `layout`). A block
-//! with an infinity or a NaN gets a NaN scale, so that its outputs are NaN and not quietly wrong.
+//! Codes of a block are in the order even columns, odd columns (see `layout`). A block with an infinity or
+//! a NaN gets a NaN scale, so that its outputs are NaN and not quietly wrong.
+//!
+//! Tokens go in groups of [`TOKEN_GROUPS`], the largest first. A group is one stream in the order a kernel
+//! reads it: for each block, for each token of the group, one record of codes and numbers.
 
-use super::layout::TILE_ALIGN;
 use crate::math::ROUND;
 use crate::vector::for_each_isa;
 use crate::{Error, Isa};
 
-/// How the prepared codes of tokens are arranged.
+/// How many tokens a tile function takes at once; a prompt is cut into such groups, the largest first.
+pub(crate) const TOKEN_GROUPS: [usize; 4] = [8, 4, 2, 1];
+
+/// Bytes of the numbers in a record.
+pub(crate) const NUMBER_BYTES: usize = 16;
+
+/// How the records of a group look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     not(target_arch = "aarch64"),
     allow(dead_code, reason = "some orders are AArch64 kernels' own")
 )]
 pub(crate) enum Order {
-    /// One token after the other.
+    /// Codes, then `[d, d * Σq]` as f32 and `[-8 Σq, -128 Σq]` as i32.
     Plain,
-    /// One token after the other, every pair of codes four times: what `smlal` on four rows wants.
+    /// The same with every pair of codes four times: what `smlal` on four rows wants.
     Pairs4,
-    /// Two tokens side by side, eight codes of each in turn: what `smmla` wants. A last odd token is plain.
+    /// The records of two tokens in one: eight codes of each in turn, then each number of both. What
+    /// `smmla` wants. A group of one token is plain.
     TokenPairs,
-    /// Not quantised: f32, one token after the other.
+    /// Not quantised: one f32 a column and token.
     Float,
 }
 
@@ -36,46 +44,25 @@ pub struct ActivationLayout {
     pub(crate) block: usize,
 }
 
-/// What a kernel needs besides the codes of a block: `[d, d * Σq]` as f32, `[-8 Σq, -128 Σq]` as i32.
-pub(crate) const META_BYTES: usize = 16;
-
 /// Sizes of a prepared buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ActivationShape {
-    pub blocks: usize,
-    /// Bytes of one token's codes.
+    /// Bytes of one token's records.
     pub token_bytes: usize,
-    /// Where the meta data starts.
-    pub meta_at: usize,
     pub bytes: usize,
 }
 
 impl ActivationLayout {
     pub(crate) fn shape(self, tokens: usize, columns: usize) -> Result<ActivationShape, Error> {
-        let sizes = || {
-            let blocks = columns.div_ceil(self.block);
-            let expand = match self.order {
-                Order::Plain | Order::TokenPairs => 1,
-                Order::Pairs4 | Order::Float => 4,
-            };
-            let token_bytes = blocks.checked_mul(self.block)?.checked_mul(expand)?;
-            let meta_at = token_bytes
-                .checked_mul(tokens)?
-                .checked_next_multiple_of(TILE_ALIGN)?;
-            let meta = if self.order == Order::Float {
-                0
-            } else {
-                META_BYTES
-            };
-            let bytes = meta_at.checked_add(blocks.checked_mul(tokens)?.checked_mul(meta)?)?;
-            Some(ActivationShape {
-                blocks,
-                token_bytes,
-                meta_at,
-                bytes,
-            })
+        let record = match self.order {
+            Order::Plain | Order::TokenPairs => self.block + NUMBER_BYTES,
+            Order::Pairs4 => self.block * 4 + NUMBER_BYTES,
+            Order::Float => 4,
         };
-        sizes().ok_or(Error::Overflow)
+        let blocks = columns.div_ceil(self.block);
+        let token_bytes = blocks.checked_mul(record).ok_or(Error::Overflow)?;
+        let bytes = token_bytes.checked_mul(tokens).ok_or(Error::Overflow)?;
+        Ok(ActivationShape { token_bytes, bytes })
     }
 
     /// Fills `dst` from `x` `[tokens, columns]`. Lengths were checked by the caller.
@@ -87,48 +74,61 @@ impl ActivationLayout {
         shape: ActivationShape,
         dst: &mut [u8],
     ) {
-        if self.order == Order::Float {
-            copy_floats(isa, x, dst);
-            return;
-        }
-        let (codes, meta) = dst.split_at_mut(shape.meta_at);
-        let tokens = x.len() / columns;
-        for (token, (x, meta)) in x
-            .chunks_exact(columns)
-            .zip(meta.chunks_exact_mut(shape.blocks * META_BYTES))
-            .enumerate()
-        {
-            // (start, distance between eights) of this token's codes.
-            let (start, step) = match self.order {
-                Order::TokenPairs if token | 1 < tokens => {
-                    (token / 2 * 2 * shape.token_bytes + token % 2 * 8, 16)
+        let (mut x, mut dst) = (x, dst);
+        for size in TOKEN_GROUPS {
+            while let Some((group, rest)) = x.split_at_checked(size * columns) {
+                let bytes = size * shape.token_bytes;
+                let Some((records, rest_records)) = dst.split_at_mut_checked(bytes) else {
+                    return;
+                };
+                for (token, x) in group.chunks_exact(columns).enumerate() {
+                    self.prepare_token(isa, x, Place { size, token }, records);
                 }
-                _ => (token * shape.token_bytes, 8),
-            };
-            let Some(codes) = codes.get_mut(start..) else {
-                return;
-            };
-            match (self.order, self.block) {
-                (Order::Pairs4, 16) => quantise_pairs::<16>(isa, x, codes, meta),
-                (Order::Pairs4, _) => quantise_pairs::<32>(isa, x, codes, meta),
-                (_, 16) => quantise_eights::<16>(isa, x, codes, step, meta),
-                (_, _) => quantise_eights::<32>(isa, x, codes, step, meta),
+                (x, dst) = (rest, rest_records);
+            }
+        }
+    }
+
+    fn prepare_token(self, isa: Isa, x: &[f32], place: Place, records: &mut [u8]) {
+        match (self.order, self.block) {
+            (Order::Float, _) => copy_floats(isa, x, place, records),
+            (Order::Pairs4, 16) => quantise_pairs4::<16>(isa, x, place, records),
+            (Order::Pairs4, _) => quantise_pairs4::<32>(isa, x, place, records),
+            (Order::TokenPairs, 16) if place.size > 1 => {
+                quantise_token_pairs::<16>(isa, x, place, records);
+            }
+            (Order::TokenPairs, _) if place.size > 1 => {
+                quantise_token_pairs::<32>(isa, x, place, records);
+            }
+            (_, 16) => quantise_plain::<16>(isa, x, place, records),
+            (_, _) => quantise_plain::<32>(isa, x, place, records),
+        }
+    }
+}
+
+/// Which token of a group of how many.
+#[derive(Clone, Copy)]
+struct Place {
+    size: usize,
+    token: usize,
+}
+
+for_each_isa! {
+    fn copy_floats(x: &[f32], place: Place, records: &mut [u8]) {
+        for (records, x) in records.chunks_exact_mut(place.size * 4).zip(x) {
+            if let Some(record) = records.get_mut(place.token * 4..).and_then(|r| r.first_chunk_mut::<4>()) {
+                *record = x.to_ne_bytes();
             }
         }
     }
 }
 
-for_each_isa! {
-    fn copy_floats(x: &[f32], dst: &mut [u8]) {
-        for (dst, x) in dst.as_chunks_mut::<4>().0.iter_mut().zip(x) {
-            *dst = x.to_ne_bytes();
-        }
-    }
-}
+/// What a kernel needs besides the codes: bytes of `d`, `d * Σq`, `-8 Σq` and `-128 Σq`.
+type Numbers = [[u8; 4]; 4];
 
-/// Codes of one block, even columns first, and its meta data.
+/// Codes of one block, even columns first, and its numbers.
 #[inline(always)]
-fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], [u8; META_BYTES]) {
+fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers) {
     let largest = x.iter().fold(0u32, |m, v| {
         let bits = v.to_bits() & 0x7FFF_FFFF;
         if bits > m { bits } else { m }
@@ -150,57 +150,87 @@ fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], [u8; ME
         codes[i] = even as u8;
         codes[BLOCK / 2 + i] = odd as u8;
     }
-    let mut meta = [0; META_BYTES];
-    meta[..4].copy_from_slice(&scale.to_ne_bytes());
-    meta[4..8].copy_from_slice(&(scale * sum as f32).to_ne_bytes());
-    meta[8..12].copy_from_slice(&(-8 * sum).to_ne_bytes());
-    meta[12..].copy_from_slice(&(-128 * sum).to_ne_bytes());
-    (codes, meta)
+    let scaled_sum = scale * sum as f32;
+    let numbers = [
+        scale.to_ne_bytes(),
+        scaled_sum.to_ne_bytes(),
+        (-8 * sum).to_ne_bytes(),
+        (-128 * sum).to_ne_bytes(),
+    ];
+    (codes, numbers)
 }
 
-/// Calls `store` with each block of a token, the last one padded with zeros.
+/// Calls `store` with the `bytes` bytes of the group's records of each block, and the codes and numbers of
+/// this token in that block, the last one padded with zeros.
 #[inline(always)]
 fn each_block<const BLOCK: usize>(
     x: &[f32],
-    meta: &mut [u8],
-    mut store: impl FnMut(usize, &[u8; BLOCK]),
+    records: &mut [u8],
+    bytes: usize,
+    mut store: impl FnMut(&mut [u8], &[u8; BLOCK], &Numbers),
 ) {
     let (blocks, rest) = x.as_chunks::<BLOCK>();
-    let (meta, _) = meta.as_chunks_mut::<META_BYTES>();
-    for (index, (x, meta)) in blocks.iter().zip(meta.iter_mut()).enumerate() {
-        let (codes, block_meta) = quantise_block(x);
-        *meta = block_meta;
-        store(index, &codes);
+    let mut records = records.chunks_exact_mut(bytes);
+    for (x, records) in blocks.iter().zip(records.by_ref()) {
+        let (codes, numbers) = quantise_block(x);
+        store(records, &codes, &numbers);
     }
-    if let (false, Some(meta)) = (rest.is_empty(), meta.get_mut(blocks.len())) {
+    if rest.is_empty() {
+        return;
+    }
+    if let Some(records) = records.next() {
         let mut padded = [0.0; BLOCK];
         padded.iter_mut().zip(rest).for_each(|(p, &x)| *p = x);
-        let (codes, block_meta) = quantise_block(&padded);
-        *meta = block_meta;
-        store(blocks.len(), &codes);
+        let (codes, numbers) = quantise_block(&padded);
+        store(records, &codes, &numbers);
     }
 }
 
 for_each_isa! {
-    fn quantise_eights<const BLOCK: usize>(x: &[f32], dst: &mut [u8], step: usize, meta: &mut [u8]) {
-        each_block::<BLOCK>(x, meta, |index, codes| {
-            let start = index * (BLOCK / 8) * step;
-            for (i, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
-                if let Some(dst) = dst.get_mut(start + i * step..).and_then(|d| d.first_chunk_mut::<8>()) {
-                    *dst = *eight;
-                }
-            }
+    fn quantise_plain<const BLOCK: usize>(x: &[f32], place: Place, records: &mut [u8]) {
+        let record = BLOCK + NUMBER_BYTES;
+        each_block::<BLOCK>(x, records, place.size * record, |records, codes, numbers| {
+            let Some(record) = records.get_mut(place.token * record..(place.token + 1) * record) else {
+                return;
+            };
+            let (to_codes, to_numbers) = record.split_at_mut(BLOCK);
+            to_codes.copy_from_slice(codes);
+            to_numbers.copy_from_slice(numbers.as_flattened());
         });
     }
 }
 
 for_each_isa! {
-    fn quantise_pairs<const BLOCK: usize>(x: &[f32], dst: &mut [u8], meta: &mut [u8]) {
-        each_block::<BLOCK>(x, meta, |index, codes| {
-            let start = index * BLOCK * 4;
-            let Some(dst) = dst.get_mut(start..start + BLOCK * 4) else { return };
-            for (dst, &[a, b]) in dst.as_chunks_mut::<8>().0.iter_mut().zip(codes.as_chunks::<2>().0) {
-                *dst = [a, b, a, b, a, b, a, b];
+    fn quantise_pairs4<const BLOCK: usize>(x: &[f32], place: Place, records: &mut [u8]) {
+        let record = BLOCK * 4 + NUMBER_BYTES;
+        each_block::<BLOCK>(x, records, place.size * record, |records, codes, numbers| {
+            let Some(record) = records.get_mut(place.token * record..(place.token + 1) * record) else {
+                return;
+            };
+            let (to_codes, to_numbers) = record.split_at_mut(BLOCK * 4);
+            let pairs = codes.as_chunks::<2>().0;
+            for (to, &[a, b]) in to_codes.as_chunks_mut::<8>().0.iter_mut().zip(pairs) {
+                *to = [a, b, a, b, a, b, a, b];
+            }
+            to_numbers.copy_from_slice(numbers.as_flattened());
+        });
+    }
+}
+
+for_each_isa! {
+    fn quantise_token_pairs<const BLOCK: usize>(x: &[f32], place: Place, records: &mut [u8]) {
+        let pair = 2 * (BLOCK + NUMBER_BYTES);
+        let side = place.token % 2;
+        each_block::<BLOCK>(x, records, place.size / 2 * pair, |records, codes, numbers| {
+            let start = place.token / 2 * pair;
+            let Some(record) = records.get_mut(start..start + pair) else { return };
+            let (to_codes, to_numbers) = record.split_at_mut(2 * BLOCK);
+            let eights = codes.as_chunks::<8>().0;
+            for (to, codes) in to_codes.as_chunks_mut::<16>().0.iter_mut().zip(eights) {
+                to[side * 8..side * 8 + 8].copy_from_slice(codes);
+            }
+            for (to, number) in to_numbers.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
+                to[side * 4..side * 4 + 4].copy_from_slice(number);
             }
         });
     }

@@ -4,56 +4,20 @@
 //! reach it: eight pairs of 15 * 127 stay below 2¹⁵. 8-bit codes go in as |code|, with their sign moved to the
 //! activation: a pair is at most 2 * 128 * 127, below 2¹⁵ as well.
 
-use super::activations::{ActivationLayout, META_BYTES, Order};
+use super::activations::{NUMBER_BYTES, Order};
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::{Implementation, Tile, TileFn};
-use crate::WeightFormat;
 use core::arch::x86_64::*;
 
-/// The AVX2 kernel for `format`.
-pub(super) fn implementation(format: WeightFormat) -> &'static Implementation {
-    implementation_of!(format, block, dense)
-}
-
-const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Implementation {
-    Implementation {
-        name: if BITS == 4 { "q4-avx2" } else { "q8-avx2" },
-        interleave: Interleave {
-            rows: 8,
-            unit: 4,
-            unsigned: false,
-        },
-        activations: ActivationLayout {
-            order: Order::Plain,
-            block: BLOCK,
-        },
-        tile_functions: const {
-            &[
-                (4, block_tile::<BITS, BLOCK, OFFSET, 4> as TileFn),
-                (2, block_tile::<BITS, BLOCK, OFFSET, 2>),
-                (1, block_tile::<BITS, BLOCK, OFFSET, 1>),
-            ]
-        },
-    }
-}
-
-const fn dense<const BYTES: usize>() -> Implementation {
-    let name = if BYTES == 2 { "f16-avx2" } else { "f32-avx2" };
-    Implementation::dense(
-        name,
-        const {
-            &[
-                (6, dense_tile::<BYTES, 6> as TileFn),
-                (4, dense_tile::<BYTES, 4>),
-                (2, dense_tile::<BYTES, 2>),
-                (1, dense_tile::<BYTES, 1>),
-            ]
-        },
-    )
+implementations! {
+    quantised: "avx2",
+    dense: "avx2",
+    Interleave { rows: 8, unit: 4, unsigned: false },
+    Order::Plain,
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn block_tile<
     const BITS: u8,
@@ -64,7 +28,6 @@ unsafe fn block_tile<
     tile: &Tile,
 ) {
     let shape = tile.shape;
-    let meta_stride = shape.blocks * META_BYTES;
     // A compile-time constant equal to `shape.row_bytes / 4`: registers of one block's codes of eight rows.
     let registers = BLOCK * BITS as usize / 32;
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
@@ -92,8 +55,10 @@ unsafe fn block_tile<
                 let params = params.add(group * 16);
                 let scale = _mm256_cvtph_ps(_mm_loadu_si128(params.cast()));
                 for (token, acc) in acc.iter_mut().enumerate() {
-                    let x = tile.codes.add(token * tile.codes_stride + index * BLOCK);
-                    let meta = tile.meta.add(token * meta_stride + index * META_BYTES);
+                    let x = tile
+                        .activations
+                        .add((index * TOKENS + token) * (BLOCK + NUMBER_BYTES));
+                    let numbers = x.add(BLOCK);
                     let dot = if BITS == 4 {
                         let mut pairs = _mm256_setzero_si256();
                         for (j, &columns) in columns.iter().enumerate().take(BLOCK / 4) {
@@ -102,7 +67,8 @@ unsafe fn block_tile<
                                 _mm256_maddubs_epi16(columns, broadcast(x.add(j * 4))),
                             );
                         }
-                        let start = _mm256_set1_epi32(meta.add(8).cast::<i32>().read_unaligned());
+                        let start =
+                            _mm256_set1_epi32(numbers.add(8).cast::<i32>().read_unaligned());
                         _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones))
                     } else {
                         let mut sum = _mm256_setzero_si256();
@@ -113,13 +79,15 @@ unsafe fn block_tile<
                         }
                         sum
                     };
-                    let factor =
-                        _mm256_mul_ps(_mm256_set1_ps(meta.cast::<f32>().read_unaligned()), scale);
+                    let factor = _mm256_mul_ps(
+                        _mm256_set1_ps(numbers.cast::<f32>().read_unaligned()),
+                        scale,
+                    );
                     *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), factor, *acc);
                     if OFFSET {
                         let offset =
                             _mm256_cvtph_ps(_mm_loadu_si128(params.add(PARAM_BYTES).cast()));
-                        let sum = _mm256_set1_ps(meta.add(4).cast::<f32>().read_unaligned());
+                        let sum = _mm256_set1_ps(numbers.add(4).cast::<f32>().read_unaligned());
                         *acc = _mm256_fmadd_ps(sum, offset, *acc);
                     }
                 }
@@ -150,7 +118,7 @@ unsafe fn broadcast(at: *const u8) -> __m256i {
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
     let mut acc = [[_mm256_setzero_ps(); 2]; TOKENS];
@@ -171,8 +139,8 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
             };
             for (token, acc) in acc.iter_mut().enumerate() {
                 let x = tile
-                    .codes
-                    .add(token * tile.codes_stride + column * 4)
+                    .activations
+                    .add((column * TOKENS + token) * 4)
                     .cast::<f32>()
                     .read_unaligned();
                 let x = _mm256_set1_ps(x);

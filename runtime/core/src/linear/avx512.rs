@@ -3,66 +3,20 @@
 //! The instruction multiplies unsigned by signed bytes, so codes are stored as 0..=15 and 0..=255, and the
 //! sum starts at `-middle * Σq`, which the prepared activations hold.
 
-use super::activations::{ActivationLayout, META_BYTES, Order};
+use super::activations::{NUMBER_BYTES, Order};
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::{Implementation, Tile, TileFn};
-use crate::WeightFormat;
 use core::arch::x86_64::*;
 
-/// The AVX-512 VNNI kernel for `format`.
-pub(super) fn implementation(format: WeightFormat) -> &'static Implementation {
-    implementation_of!(format, block, dense)
-}
-
-const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Implementation {
-    Implementation {
-        name: if BITS == 4 {
-            "q4-avx512-vnni"
-        } else {
-            "q8-avx512-vnni"
-        },
-        interleave: Interleave {
-            rows: 16,
-            unit: 4,
-            unsigned: true,
-        },
-        activations: ActivationLayout {
-            order: Order::Plain,
-            block: BLOCK,
-        },
-        tile_functions: const {
-            &[
-                (8, block_tile::<BITS, BLOCK, OFFSET, 8> as TileFn),
-                (4, block_tile::<BITS, BLOCK, OFFSET, 4>),
-                (2, block_tile::<BITS, BLOCK, OFFSET, 2>),
-                (1, block_tile::<BITS, BLOCK, OFFSET, 1>),
-            ]
-        },
-    }
-}
-
-const fn dense<const BYTES: usize>() -> Implementation {
-    let name = if BYTES == 2 {
-        "f16-avx512"
-    } else {
-        "f32-avx512"
-    };
-    Implementation::dense(
-        name,
-        const {
-            &[
-                (16, dense_tile::<BYTES, 16> as TileFn),
-                (8, dense_tile::<BYTES, 8>),
-                (4, dense_tile::<BYTES, 4>),
-                (2, dense_tile::<BYTES, 2>),
-                (1, dense_tile::<BYTES, 1>),
-            ]
-        },
-    )
+implementations! {
+    quantised: "avx512-vnni",
+    dense: "avx512",
+    Interleave { rows: 16, unit: 4, unsigned: true },
+    Order::Plain,
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn block_tile<
     const BITS: u8,
@@ -73,7 +27,6 @@ unsafe fn block_tile<
     tile: &Tile,
 ) {
     let shape = tile.shape;
-    let meta_stride = shape.blocks * META_BYTES;
     // A compile-time constant equal to `shape.row_bytes / 4`: registers of one block's codes.
     let registers = BLOCK * BITS as usize / 32;
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
@@ -97,9 +50,11 @@ unsafe fn block_tile<
             }
             let scale = _mm512_cvtph_ps(_mm256_loadu_si256(params.cast()));
             for (token, acc) in acc.iter_mut().enumerate() {
-                let x = tile.codes.add(token * tile.codes_stride + index * BLOCK);
-                let meta = tile.meta.add(token * meta_stride + index * META_BYTES);
-                let start = meta
+                let x = tile
+                    .activations
+                    .add((index * TOKENS + token) * (BLOCK + NUMBER_BYTES));
+                let numbers = x.add(BLOCK);
+                let start = numbers
                     .add(if BITS == 4 { 8 } else { 12 })
                     .cast::<i32>()
                     .read_unaligned();
@@ -110,13 +65,15 @@ unsafe fn block_tile<
                     odd = _mm512_dpbusd_epi32(odd, columns[j + 1], broadcast(x.add(j * 4 + 4)));
                 }
                 let dot = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-                let factor =
-                    _mm512_mul_ps(_mm512_set1_ps(meta.cast::<f32>().read_unaligned()), scale);
+                let factor = _mm512_mul_ps(
+                    _mm512_set1_ps(numbers.cast::<f32>().read_unaligned()),
+                    scale,
+                );
                 *acc = _mm512_fmadd_ps(dot, factor, *acc);
                 if OFFSET {
                     let offset =
                         _mm512_cvtph_ps(_mm256_loadu_si256(params.add(PARAM_BYTES).cast()));
-                    let sum = _mm512_set1_ps(meta.add(4).cast::<f32>().read_unaligned());
+                    let sum = _mm512_set1_ps(numbers.add(4).cast::<f32>().read_unaligned());
                     *acc = _mm512_fmadd_ps(sum, offset, *acc);
                 }
             }
@@ -145,7 +102,7 @@ unsafe fn broadcast(at: *const u8) -> __m512i {
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
     let mut acc = [_mm512_setzero_ps(); TOKENS];
@@ -160,8 +117,8 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
             };
             for (token, acc) in acc.iter_mut().enumerate() {
                 let x = tile
-                    .codes
-                    .add(token * tile.codes_stride + column * 4)
+                    .activations
+                    .add((column * TOKENS + token) * 4)
                     .cast::<f32>()
                     .read_unaligned();
                 *acc = _mm512_fmadd_ps(weights, _mm512_set1_ps(x), *acc);

@@ -1,49 +1,25 @@
 //! AArch64 with `sdot`: four rows in the lanes of one register, four columns at a time.
 //!
-//! The activations of four columns are one lane of a register, chosen by the instruction, so nothing is copied
-//! about. Stable Rust has no intrinsic for `sdot`, hence the `asm!`.
+//! The activations of four columns are one lane of a register, chosen by the instruction, so nothing is
+//! copied about. Stable Rust has no intrinsic for `sdot`, hence the `asm!`. One token takes the four groups
+//! of four rows of a tile side by side; more tokens take them one after the other.
 
-use super::activations::{ActivationLayout, META_BYTES, Order};
+use super::activations::{NUMBER_BYTES, Order};
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::neon::{accumulate, dense, finish, widen};
-use super::{Implementation, Tile, TileFn};
-use crate::WeightFormat;
+use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// The dot-product kernel for `format`.
-pub(super) fn implementation(format: WeightFormat) -> &'static Implementation {
-    implementation_of!(format, block, dense)
-}
-
-const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Implementation {
-    Implementation {
-        name: if BITS == 4 {
-            "q4-neon-dotprod"
-        } else {
-            "q8-neon-dotprod"
-        },
-        interleave: Interleave {
-            rows: 4,
-            unit: 4,
-            unsigned: false,
-        },
-        activations: ActivationLayout {
-            order: Order::Plain,
-            block: BLOCK,
-        },
-        tile_functions: const {
-            &[
-                (4, block_tile::<BITS, BLOCK, OFFSET, 4> as TileFn),
-                (2, block_tile::<BITS, BLOCK, OFFSET, 2>),
-                (1, block_tile::<BITS, BLOCK, OFFSET, 1>),
-            ]
-        },
-    }
+implementations! {
+    quantised: "neon-dotprod",
+    dense: "neon",
+    Interleave { rows: 4, unit: 4, unsigned: false },
+    Order::Plain,
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn block_tile<
     const BITS: u8,
@@ -53,64 +29,143 @@ unsafe fn block_tile<
 >(
     tile: &Tile,
 ) {
-    let shape = tile.shape;
-    let meta_stride = shape.blocks * META_BYTES;
-    // A compile-time constant equal to `shape.row_bytes / 4`: registers of one block's codes of four rows.
-    let registers = BLOCK * BITS as usize / 32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if TOKENS == 1 {
+            one_token::<BITS, BLOCK, OFFSET>(tile);
+        } else {
+            for group in 0..4 {
+                many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(tile, group);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// See [`super::kernel::TileFn`].
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
+    let group_bytes = BLOCK * BITS as usize / 2;
+    let mut acc = [vdupq_n_f32(0.0); 4];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let mut acc = [[vdupq_n_f32(0.0); TOKENS]; 4];
         let mut weights = tile.weights;
-        let mut params = tile.weights.add(shape.params_at);
-        for index in 0..shape.blocks {
+        let mut params = tile.weights.add(tile.shape.params_at);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let x = load_x::<BLOCK>(record);
+            let numbers = vld1q_f32(record.add(BLOCK).cast());
+            let start = if BITS == 4 {
+                start(numbers)
+            } else {
+                vdupq_n_s32(0)
+            };
+            let scales = widen16(params);
+            let offsets = if OFFSET {
+                widen16(params.add(PARAM_BYTES))
+            } else {
+                scales
+            };
             for (group, acc) in acc.iter_mut().enumerate() {
-                // Columns 4i..4i+4 of the block, in its own order.
-                let mut columns = [vdupq_n_s8(0); 8];
-                for j in 0..registers {
-                    let codes = vld1q_u8(weights.add(j * 16));
-                    if BITS == 4 {
-                        columns[j] = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
-                        columns[registers + j] = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
-                    } else {
-                        columns[j] = vreinterpretq_s8_u8(codes);
-                    }
-                }
-                weights = weights.add(registers * 16);
-                let scale = widen(params.add(group * 8));
-                let offset = if OFFSET {
-                    widen(params.add(PARAM_BYTES + group * 8))
-                } else {
-                    scale
-                };
-                for (token, acc) in acc.iter_mut().enumerate() {
-                    let x = tile
-                        .codes
-                        .add(token * tile.codes_stride + index * BLOCK)
-                        .cast::<i8>();
-                    let meta = vld1q_f32(
-                        tile.meta
-                            .add(token * meta_stride + index * META_BYTES)
-                            .cast(),
-                    );
-                    let mut dot = if BITS == 4 {
-                        vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(meta))
-                    } else {
-                        vdupq_n_s32(0)
-                    };
-                    for part in 0..BLOCK / 16 {
-                        let x = vld1q_s8(x.add(part * 16));
-                        dot = sdot_lane::<0>(dot, columns[part * 4], x);
-                        dot = sdot_lane::<1>(dot, columns[part * 4 + 1], x);
-                        dot = sdot_lane::<2>(dot, columns[part * 4 + 2], x);
-                        dot = sdot_lane::<3>(dot, columns[part * 4 + 3], x);
-                    }
-                    *acc = accumulate::<OFFSET>(*acc, dot, scale, offset, meta);
-                }
+                let codes = load_codes::<BITS, BLOCK>(weights.add(group * group_bytes));
+                let dot = dot::<BLOCK>(start, &codes, &x);
+                *acc = accumulate::<OFFSET>(*acc, dot, scales[group], offsets[group], numbers);
             }
-            params = params.add(shape.params_bytes);
+            weights = weights.add(4 * group_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+            record = record.add(BLOCK + NUMBER_BYTES);
         }
-        finish(tile, acc);
+        for (group, acc) in acc.into_iter().enumerate() {
+            finish(tile, group, [acc]);
+        }
     }
+}
+
+/// # Safety
+/// See [`super::kernel::TileFn`]; `group` is below 4.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn many_tokens<
+    const BITS: u8,
+    const BLOCK: usize,
+    const OFFSET: bool,
+    const TOKENS: usize,
+>(
+    tile: &Tile,
+    group: usize,
+) {
+    let group_bytes = BLOCK * BITS as usize / 2;
+    let mut acc = [vdupq_n_f32(0.0); TOKENS];
+    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    unsafe {
+        let mut weights = tile.weights.add(group * group_bytes);
+        let mut params = tile.weights.add(tile.shape.params_at + group * 8);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let codes = load_codes::<BITS, BLOCK>(weights);
+            let scale = widen(params);
+            let offset = if OFFSET {
+                widen(params.add(PARAM_BYTES))
+            } else {
+                scale
+            };
+            for acc in &mut acc {
+                let x = load_x::<BLOCK>(record);
+                let numbers = vld1q_f32(record.add(BLOCK).cast());
+                let start = if BITS == 4 {
+                    start(numbers)
+                } else {
+                    vdupq_n_s32(0)
+                };
+                let dot = dot::<BLOCK>(start, &codes, &x);
+                *acc = accumulate::<OFFSET>(*acc, dot, scale, offset, numbers);
+                record = record.add(BLOCK + NUMBER_BYTES);
+            }
+            weights = weights.add(4 * group_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+        }
+        finish(tile, group, acc);
+    }
+}
+
+/// One token's codes of one block.
+///
+/// # Safety
+/// `BLOCK` bytes must be readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load_x<const BLOCK: usize>(at: *const u8) -> [int8x16_t; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first = vld1q_s8(at.cast());
+        [
+            first,
+            if BLOCK == 32 {
+                vld1q_s8(at.add(16).cast())
+            } else {
+                first
+            },
+        ]
+    }
+}
+
+/// `start` plus the dot products of four rows' codes of one block with one token's.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn dot<const BLOCK: usize>(
+    start: int32x4_t,
+    codes: &[int8x16_t; 8],
+    x: &[int8x16_t; 2],
+) -> int32x4_t {
+    let mut sum = start;
+    for part in 0..BLOCK / 16 {
+        sum = sdot_lane::<0>(sum, codes[part * 4], x[part]);
+        sum = sdot_lane::<1>(sum, codes[part * 4 + 1], x[part]);
+        sum = sdot_lane::<2>(sum, codes[part * 4 + 2], x[part]);
+        sum = sdot_lane::<3>(sum, codes[part * 4 + 3], x[part]);
+    }
+    sum
 }
 
 /// Adds to each lane the dot product of its four codes with lane `LANE` of `x`.

@@ -1,74 +1,28 @@
 //! AArch64 with `smmla`: two rows by two tokens, eight columns at a time.
 //!
-//! One instruction does 32 multiply-accumulates: codes lie as two rows × eight columns, activations as two tokens ×
-//! eight columns. One token alone goes through `sdot` on the same layout.
+//! One instruction does 32 multiply-accumulates: codes lie as two rows × eight columns, activations as two
+//! tokens × eight columns, and the sums stay in two by two until the end. One token alone goes through `sdot`
+//! on the same layout of weights.
 
-use super::activations::{ActivationLayout, META_BYTES, Order};
+use super::activations::{NUMBER_BYTES, Order};
 use super::dotprod::sdot;
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::neon::{accumulate, dense, finish, widen};
-use super::{Implementation, Tile, TileFn};
-use crate::WeightFormat;
+use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// The matrix-multiply kernel for `format`.
-pub(super) fn implementation(format: WeightFormat) -> &'static Implementation {
-    implementation_of!(format, block, dense)
-}
-
-const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Implementation {
-    Implementation {
-        name: if BITS == 4 {
-            "q4-neon-i8mm"
-        } else {
-            "q8-neon-i8mm"
-        },
-        interleave: Interleave {
-            rows: 2,
-            unit: 8,
-            unsigned: false,
-        },
-        activations: ActivationLayout {
-            order: Order::TokenPairs,
-            block: BLOCK,
-        },
-        tile_functions: const {
-            &[
-                (4, pairs_tile::<BITS, BLOCK, OFFSET, 4> as TileFn),
-                (2, pairs_tile::<BITS, BLOCK, OFFSET, 2>),
-                (1, single_tile::<BITS, BLOCK, OFFSET>),
-            ]
-        },
-    }
-}
-
-/// The codes of two rows: columns 8i..8i+8 of the block, in its own order, of one row and then of the other.
-///
-/// # Safety
-/// One block of two rows must be readable at `at`.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn load_rows<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [int8x16_t; 4] {
-    let registers = BLOCK * BITS as usize / 64;
-    let mut columns = [vdupq_n_s8(0); 4];
-    for j in 0..registers {
-        // SAFETY: the caller's promise.
-        let codes = unsafe { vld1q_u8(at.add(j * 16)) };
-        if BITS == 4 {
-            columns[j] = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
-            columns[registers + j] = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
-        } else {
-            columns[j] = vreinterpretq_s8_u8(codes);
-        }
-    }
-    columns
+implementations! {
+    quantised: "neon-i8mm",
+    dense: "neon",
+    Interleave { rows: 2, unit: 8, unsigned: false },
+    Order::TokenPairs,
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn pairs_tile<
+unsafe fn block_tile<
     const BITS: u8,
     const BLOCK: usize,
     const OFFSET: bool,
@@ -76,112 +30,167 @@ unsafe fn pairs_tile<
 >(
     tile: &Tile,
 ) {
-    let shape = tile.shape;
-    let meta_stride = shape.blocks * META_BYTES;
-    let row_bytes = BLOCK * BITS as usize / 8;
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape. Token functions
-    // take whole pairs from an even token on, so every token here is interleaved with its neighbour.
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut acc = [[vdupq_n_f32(0.0); TOKENS]; 4];
-        let mut weights = tile.weights;
-        let mut params = tile.weights.add(shape.params_at);
-        for index in 0..shape.blocks {
-            for (group, acc) in acc.iter_mut().enumerate() {
-                let first = load_rows::<BITS, BLOCK>(weights);
-                let second = load_rows::<BITS, BLOCK>(weights.add(2 * row_bytes));
-                weights = weights.add(4 * row_bytes);
-                let scale = widen(params.add(group * 8));
-                let offset = if OFFSET {
-                    widen(params.add(PARAM_BYTES + group * 8))
-                } else {
-                    scale
-                };
-                for (pair, acc) in acc.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                    let x = tile
-                        .codes
-                        .add(pair * 2 * tile.codes_stride + index * BLOCK * 2)
-                        .cast::<i8>();
-                    let meta = tile.meta.add(pair * 2 * meta_stride + index * META_BYTES);
-                    let meta = [
-                        vld1q_f32(meta.cast()),
-                        vld1q_f32(meta.add(meta_stride).cast()),
-                    ];
-                    // [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1], and rows 2 and 3.
-                    let start = if BITS == 4 {
-                        vtrn1q_s32(
-                            vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(meta[0])),
-                            vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(meta[1])),
-                        )
-                    } else {
-                        vdupq_n_s32(0)
-                    };
-                    let (mut low, mut high) = (start, start);
-                    for j in 0..BLOCK / 8 {
-                        let x = vld1q_s8(x.add(j * 16));
-                        low = smmla(low, first[j], x);
-                        high = smmla(high, second[j], x);
-                    }
-                    acc[0] =
-                        accumulate::<OFFSET>(acc[0], vuzp1q_s32(low, high), scale, offset, meta[0]);
-                    acc[1] =
-                        accumulate::<OFFSET>(acc[1], vuzp2q_s32(low, high), scale, offset, meta[1]);
-                }
+        if TOKENS == 1 {
+            one_token::<BITS, BLOCK, OFFSET>(tile);
+        } else {
+            for group in 0..4 {
+                token_pairs::<BITS, BLOCK, OFFSET, TOKENS>(tile, group);
             }
-            params = params.add(shape.params_bytes);
         }
-        finish(tile, acc);
+    }
+}
+
+/// Loads one block of four rows as the first and the second pair of rows: columns 8i..8i+8 of the block, in its
+/// own order, of one row and then of the other.
+///
+/// # Safety
+/// The block must be readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load_pairs<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [[int8x16_t; 4]; 2] {
+    // SAFETY: the caller's promise.
+    let c = unsafe { load_codes::<BITS, BLOCK>(at) };
+    match (BITS, BLOCK) {
+        // Low halves of both pairs, then high halves.
+        (4, 32) => [[c[0], c[1], c[4], c[5]], [c[2], c[3], c[6], c[7]]],
+        (4, _) => [[c[0], c[2], c[2], c[2]], [c[1], c[3], c[3], c[3]]],
+        (_, 32) => [[c[0], c[1], c[2], c[3]], [c[4], c[5], c[6], c[7]]],
+        (_, _) => [[c[0], c[1], c[1], c[1]], [c[2], c[3], c[3], c[3]]],
     }
 }
 
 /// # Safety
-/// See [`TileFn`].
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn single_tile<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
-    let shape = tile.shape;
-    let row_bytes = BLOCK * BITS as usize / 8;
+/// See [`super::kernel::TileFn`]; `TOKENS` is even and `group` below 4.
+#[inline]
+#[target_feature(enable = "neon,dotprod,i8mm")]
+unsafe fn token_pairs<
+    const BITS: u8,
+    const BLOCK: usize,
+    const OFFSET: bool,
+    const TOKENS: usize,
+>(
+    tile: &Tile,
+    group: usize,
+) {
+    let group_bytes = BLOCK * BITS as usize / 2;
+    // Of each pair of tokens a, b: rows [0a, 0b, 1a, 1b] in the even places, [2a, 2b, 3a, 3b] in the odd.
+    let mut acc = [vdupq_n_f32(0.0); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let mut acc = [[vdupq_n_f32(0.0); 1]; 4];
-        let mut weights = tile.weights;
-        let mut params = tile.weights.add(shape.params_at);
-        for index in 0..shape.blocks {
-            let meta = vld1q_f32(tile.meta.add(index * META_BYTES).cast());
-            // Eight columns twice: once for each of two rows.
-            let mut x = [vdupq_n_s8(0); 4];
-            for (j, x) in x.iter_mut().take(BLOCK / 8).enumerate() {
-                *x = vreinterpretq_s8_u64(vld1q_dup_u64(
-                    tile.codes.add(index * BLOCK + j * 8).cast(),
-                ));
-            }
-            for (group, [acc]) in acc.iter_mut().enumerate() {
-                let first = load_rows::<BITS, BLOCK>(weights);
-                let second = load_rows::<BITS, BLOCK>(weights.add(2 * row_bytes));
-                weights = weights.add(4 * row_bytes);
-                let scale = widen(params.add(group * 8));
-                let offset = if OFFSET {
-                    widen(params.add(PARAM_BYTES + group * 8))
-                } else {
-                    scale
-                };
-                // [row 0, row 0, row 1, row 1]: the pairs are added at the end. The start must count once.
+        let mut weights = tile.weights.add(group * group_bytes);
+        let mut params = tile.weights.add(tile.shape.params_at + group * 8);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let [first, second] = load_pairs::<BITS, BLOCK>(weights);
+            let scale = twice(widen(params));
+            let offset = if OFFSET {
+                twice(widen(params.add(PARAM_BYTES)))
+            } else {
+                scale
+            };
+            for acc in acc.as_chunks_mut::<2>().0 {
+                let numbers = record.add(2 * BLOCK);
+                let factor = both(numbers);
+                let sums = both(numbers.add(8));
                 let start = if BITS == 4 {
-                    vtrn1q_s32(
-                        vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(meta)),
-                        vdupq_n_s32(0),
-                    )
+                    vreinterpretq_s32_f32(both(numbers.add(16)))
                 } else {
                     vdupq_n_s32(0)
                 };
+                let mut dot = [start; 2];
+                for j in 0..BLOCK / 8 {
+                    let x = vld1q_s8(record.add(j * 16).cast());
+                    dot[0] = smmla(dot[0], first[j], x);
+                    dot[1] = smmla(dot[1], second[j], x);
+                }
+                for half in 0..2 {
+                    let factor = vmulq_f32(factor, scale[half]);
+                    acc[half] = vfmaq_f32(acc[half], vcvtq_f32_s32(dot[half]), factor);
+                    if OFFSET {
+                        acc[half] = vfmaq_f32(acc[half], sums, offset[half]);
+                    }
+                }
+                record = record.add(2 * (BLOCK + NUMBER_BYTES));
+            }
+            weights = weights.add(4 * group_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+        }
+        for pair in acc.as_chunks_mut::<2>().0 {
+            *pair = [vuzp1q_f32(pair[0], pair[1]), vuzp2q_f32(pair[0], pair[1])];
+        }
+        finish(tile, group, acc);
+    }
+}
+
+/// `[a, a, b, b]` and `[c, c, d, d]`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn twice(values: float32x4_t) -> [float32x4_t; 2] {
+    [vzip1q_f32(values, values), vzip2q_f32(values, values)]
+}
+
+/// A number of each of two tokens, as `[a, b, a, b]`.
+///
+/// # Safety
+/// Eight bytes must be readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn both(at: *const u8) -> float32x4_t {
+    // SAFETY: the caller's promise.
+    vreinterpretq_f32_u64(unsafe { vld1q_dup_u64(at.cast()) })
+}
+
+/// # Safety
+/// See [`super::kernel::TileFn`].
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
+    let group_bytes = BLOCK * BITS as usize / 2;
+    let mut acc = [vdupq_n_f32(0.0); 4];
+    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    unsafe {
+        let mut weights = tile.weights;
+        let mut params = tile.weights.add(tile.shape.params_at);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let numbers = vld1q_f32(record.add(BLOCK).cast());
+            // Eight columns twice: once for each of two rows.
+            let mut x = [vdupq_n_s8(0); 4];
+            for (j, x) in x.iter_mut().enumerate().take(BLOCK / 8) {
+                *x = vreinterpretq_s8_u64(vld1q_dup_u64(record.add(j * 8).cast()));
+            }
+            // Sums lie as [row 0, row 0, row 1, row 1] and are added in pairs: the start must count once.
+            let zero = vdupq_n_s32(0);
+            let start = if BITS == 4 {
+                vtrn1q_s32(start(numbers), zero)
+            } else {
+                zero
+            };
+            let scales = widen16(params);
+            let offsets = if OFFSET {
+                widen16(params.add(PARAM_BYTES))
+            } else {
+                scales
+            };
+            for (group, acc) in acc.iter_mut().enumerate() {
+                let [first, second] = load_pairs::<BITS, BLOCK>(weights.add(group * group_bytes));
                 let (mut low, mut high) = (start, start);
                 for j in 0..BLOCK / 8 {
                     low = sdot(low, first[j], x[j]);
                     high = sdot(high, second[j], x[j]);
                 }
-                *acc = accumulate::<OFFSET>(*acc, vpaddq_s32(low, high), scale, offset, meta);
+                let dot = vpaddq_s32(low, high);
+                *acc = accumulate::<OFFSET>(*acc, dot, scales[group], offsets[group], numbers);
             }
-            params = params.add(shape.params_bytes);
+            weights = weights.add(4 * group_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+            record = record.add(BLOCK + NUMBER_BYTES);
         }
-        finish(tile, acc);
+        for (group, acc) in acc.into_iter().enumerate() {
+            finish(tile, group, [acc]);
+        }
     }
 }
 

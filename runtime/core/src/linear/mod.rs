@@ -18,48 +18,6 @@
 //! and for dense weights `acc = fma(w, x, acc)` over the columns in order. One output row stays in one
 //! vector lane, so no order is left to the instruction set.
 
-/// The implementation of a format: the copy of an instruction set's `block` and `dense` for its constants.
-macro_rules! implementation_of {
-    ($format:expr, $block:ident, $dense:ident) => {
-        match $format {
-            WeightFormat::Block {
-                bits: 4,
-                block: 16,
-                offset: false,
-            } => const { &$block::<4, 16, false>() },
-            WeightFormat::Block {
-                bits: 4,
-                block: 16,
-                offset: true,
-            } => const { &$block::<4, 16, true>() },
-            WeightFormat::Block {
-                bits: 4,
-                offset: false,
-                ..
-            } => const { &$block::<4, 32, false>() },
-            WeightFormat::Block {
-                bits: 4,
-                offset: true,
-                ..
-            } => const { &$block::<4, 32, true>() },
-            WeightFormat::Block {
-                block: 16,
-                offset: false,
-                ..
-            } => const { &$block::<8, 16, false>() },
-            WeightFormat::Block {
-                block: 16,
-                offset: true,
-                ..
-            } => const { &$block::<8, 16, true>() },
-            WeightFormat::Block { offset: false, .. } => const { &$block::<8, 32, false>() },
-            WeightFormat::Block { offset: true, .. } => const { &$block::<8, 32, true>() },
-            WeightFormat::F16 => const { &$dense::<2>() },
-            WeightFormat::F32 => const { &$dense::<4>() },
-        }
-    };
-}
-
 mod activations;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -69,6 +27,7 @@ mod avx512;
 mod dotprod;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
+mod kernel;
 mod layout;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -77,66 +36,11 @@ mod scalar;
 
 pub use activations::ActivationLayout;
 
-use activations::Order;
-
 use crate::{Error, Isa, IsaKind, MatrixMut, Operand, WeightFormat, Weights};
+use activations::TOKEN_GROUPS;
 use core::ops::Range;
-use layout::{Interleave, ROW_TILE, TileShape, tiles};
-
-/// What a tile function works on: sixteen rows of weights, some tokens.
-pub(crate) struct Tile {
-    /// The packed tile.
-    weights: *const u8,
-    shape: TileShape,
-    /// Codes of the first token.
-    codes: *const u8,
-    /// Bytes from one token's codes to the next.
-    codes_stride: usize,
-    /// Meta data of the first token; tokens lie `blocks * META_BYTES` apart.
-    meta: *const u8,
-    /// Where the first token's sixteen results go.
-    out: *mut f32,
-    /// Values from one token's results to the next.
-    out_stride: usize,
-}
-
-/// Multiplies one tile by a fixed number of tokens.
-///
-/// # Safety
-/// The pointers of the tile must be good for the shape and the number of tokens, and the CPU must have
-/// the instruction set the function is written for.
-pub(crate) type TileFn = unsafe fn(&Tile);
-
-/// One kernel: everything that differs between formats and instruction sets.
-pub(crate) struct Implementation {
-    name: &'static str,
-    interleave: Interleave,
-    activations: ActivationLayout,
-    /// Tile functions with the number of tokens each takes, most first; the last takes one.
-    tile_functions: &'static [(usize, TileFn)],
-}
-
-impl Implementation {
-    /// A dense kernel: all instruction sets share the layout, the columns in order and sixteen rows side by side.
-    const fn dense(
-        name: &'static str,
-        tile_functions: &'static [(usize, TileFn)],
-    ) -> Implementation {
-        Implementation {
-            name,
-            interleave: Interleave {
-                rows: 1,
-                unit: 1,
-                unsigned: false,
-            },
-            activations: ActivationLayout {
-                order: Order::Float,
-                block: 1,
-            },
-            tile_functions,
-        }
-    }
-}
+use kernel::{Implementation, Tile};
+use layout::{ROW_TILE, TileShape, tiles};
 
 /// The kernel for one weight format on one instruction set.
 #[derive(Clone, Copy)]
@@ -412,40 +316,35 @@ impl LinearKernel {
         if out.rows() != tokens || out.columns() != range.len() {
             return Err(Error::Length(Operand::Output));
         }
-        let meta_stride = inputs.blocks * activations::META_BYTES;
         for tile in tile_range {
             let column = tile * ROW_TILE - range.start;
+            let width = ROW_TILE.min(range.len() - column);
+            let whole = width == ROW_TILE;
             let mut first = 0;
-            for &(count, function) in self.implementation.tile_functions {
+            for (count, function) in TOKEN_GROUPS
+                .into_iter()
+                .zip(self.implementation.tile_functions)
+            {
                 while first + count <= tokens {
-                    let mut edge = [0f32; ROW_TILE * MOST_TOKENS];
-                    let width = ROW_TILE.min(range.len() - column);
-                    let whole = width == ROW_TILE;
+                    let mut edge = [0f32; ROW_TILE * TOKEN_GROUPS[0]];
                     // SAFETY: `out` has `tokens` rows, so row `first` and column `column` are inside; `packed` has
                     // `tile_range.end` tiles; the activations have `tokens` tokens: lengths were checked above.
-                    // A tile that hangs over the last row writes to `edge`, which has room for the most tokens.
+                    // A tile that hangs over the last row writes to `edge`, which has room for the largest group.
                     // The `Isa` in `self` proves that the CPU has the instructions.
                     unsafe {
                         let target = out.as_mut_ptr().add(first * out.stride() + column);
                         function(&Tile {
                             weights: packed.as_ptr().add(tile * shape.bytes),
                             shape,
-                            codes: activations.as_ptr().add(first * inputs.token_bytes),
-                            codes_stride: inputs.token_bytes,
-                            meta: activations
-                                .as_ptr()
-                                .add(inputs.meta_at + first * meta_stride),
+                            activations: activations.as_ptr().add(first * inputs.token_bytes),
                             out: if whole { target } else { edge.as_mut_ptr() },
                             out_stride: if whole { out.stride() } else { ROW_TILE },
                         });
                         if !whole {
                             for token in 0..count {
+                                let from = edge.as_ptr().add(token * ROW_TILE);
                                 let to = target.add(token * out.stride());
-                                core::ptr::copy_nonoverlapping(
-                                    edge.as_ptr().add(token * ROW_TILE),
-                                    to,
-                                    width,
-                                );
+                                core::ptr::copy_nonoverlapping(from, to, width);
                             }
                         }
                     }
@@ -456,9 +355,6 @@ impl LinearKernel {
         Ok(())
     }
 }
-
-/// The most tokens any tile function takes at once.
-const MOST_TOKENS: usize = 16;
 
 /// The tiles that hold the rows of `range`.
 fn tile_range(rows: usize, range: Range<usize>) -> Result<Range<usize>, Error> {

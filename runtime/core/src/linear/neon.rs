@@ -1,60 +1,28 @@
 //! AArch64 as every ARMv8.0 has it: four rows at a time, a pair of columns in a pair of 16-bit lanes.
 //!
-//! `smlal` multiplies bytes into 16-bit sums. Codes lie as four rows × two columns in eight bytes, activations as
-//! each pair four times, so a lane pair belongs to one row, and one pairwise add at the end of a block gives four
-//! 32-bit sums. Sixteen products of 15 * 127 stay below 2¹⁵, so 4-bit codes need that add once a block; products of
-//! 8-bit codes must be added after two (2 * 128 * 127).
+//! `smlal` multiplies bytes into 16-bit sums. Codes lie as four rows × two columns in eight bytes,
+//! activations as each pair four times, so a lane pair belongs to one row, and one pairwise add at the end of
+//! a block gives four 32-bit sums. Sixteen products of 15 * 127 stay below 2¹⁵, so 4-bit codes need that add
+//! once a block; products of 8-bit codes must be added after two (2 * 128 * 127).
+//!
+//! One token takes the four groups of four rows of a tile side by side; more tokens take them one after the
+//! other, with the sums of all tokens in registers.
 
-use super::activations::{ActivationLayout, META_BYTES, Order};
+use super::activations::{NUMBER_BYTES, Order};
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::{Implementation, Tile, TileFn};
-use crate::WeightFormat;
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-/// The ARMv8.0 kernel for `format`.
-pub(super) fn implementation(format: WeightFormat) -> &'static Implementation {
-    implementation_of!(format, block, dense)
-}
-
-const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Implementation {
-    Implementation {
-        name: if BITS == 4 { "q4-neon" } else { "q8-neon" },
-        interleave: Interleave {
-            rows: 4,
-            unit: 2,
-            unsigned: false,
-        },
-        activations: ActivationLayout {
-            order: Order::Pairs4,
-            block: BLOCK,
-        },
-        tile_functions: const {
-            &[
-                (4, block_tile::<BITS, BLOCK, OFFSET, 4> as TileFn),
-                (2, block_tile::<BITS, BLOCK, OFFSET, 2>),
-                (1, block_tile::<BITS, BLOCK, OFFSET, 1>),
-            ]
-        },
-    }
-}
-
-pub(super) const fn dense<const BYTES: usize>() -> Implementation {
-    let name = if BYTES == 2 { "f16-neon" } else { "f32-neon" };
-    Implementation::dense(
-        name,
-        const {
-            &[
-                (4, dense_tile::<BYTES, 4> as TileFn),
-                (2, dense_tile::<BYTES, 2>),
-                (1, dense_tile::<BYTES, 1>),
-            ]
-        },
-    )
+implementations! {
+    quantised: "neon",
+    dense: "neon",
+    Interleave { rows: 4, unit: 2, unsigned: false },
+    Order::Pairs4,
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "neon")]
 unsafe fn block_tile<
     const BITS: u8,
@@ -64,69 +32,173 @@ unsafe fn block_tile<
 >(
     tile: &Tile,
 ) {
-    let shape = tile.shape;
-    let meta_stride = shape.blocks * META_BYTES;
-    // A compile-time constant equal to `shape.row_bytes / 4`: registers of one block's codes of four rows.
-    let registers = BLOCK * BITS as usize / 32;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if TOKENS == 1 {
+            one_token::<BITS, BLOCK, OFFSET>(tile);
+        } else {
+            for group in 0..4 {
+                many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(tile, group);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// See [`super::kernel::TileFn`].
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
+    let group_bytes = BLOCK * BITS as usize / 2;
+    let mut acc = [vdupq_n_f32(0.0); 4];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let mut acc = [[vdupq_n_f32(0.0); TOKENS]; 4];
         let mut weights = tile.weights;
-        let mut params = tile.weights.add(shape.params_at);
-        for index in 0..shape.blocks {
-            for (group, acc) in acc.iter_mut().enumerate() {
-                // Columns 4i..4i+4 of the block, in its own order: a pair in each half.
-                let mut columns = [vdupq_n_s8(0); 8];
-                for j in 0..registers {
-                    let codes = vld1q_u8(weights.add(j * 16));
-                    if BITS == 4 {
-                        columns[j] = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
-                        columns[registers + j] = vreinterpretq_s8_u8(vshrq_n_u8::<4>(codes));
-                    } else {
-                        columns[j] = vreinterpretq_s8_u8(codes);
-                    }
-                }
-                weights = weights.add(registers * 16);
-                let scale = widen(params.add(group * 8));
-                let offset = if OFFSET {
-                    widen(params.add(PARAM_BYTES + group * 8))
-                } else {
-                    scale
-                };
-                for (token, acc) in acc.iter_mut().enumerate() {
-                    let x = tile
-                        .codes
-                        .add(token * tile.codes_stride + index * BLOCK * 4)
-                        .cast::<i8>();
-                    let meta = tile.meta.add(token * meta_stride + index * META_BYTES);
-                    let numbers = vld1q_f32(meta.cast());
-                    let dot = if BITS == 4 {
-                        let first = vld1q_s8(x);
-                        let mut pairs = vmull_s8(vget_low_s8(columns[0]), vget_low_s8(first));
-                        pairs = vmlal_high_s8(pairs, columns[0], first);
-                        for j in 1..BLOCK / 4 {
-                            let x = vld1q_s8(x.add(j * 16));
-                            pairs = vmlal_s8(pairs, vget_low_s8(columns[j]), vget_low_s8(x));
-                            pairs = vmlal_high_s8(pairs, columns[j], x);
-                        }
-                        let start = vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(numbers));
-                        vpadalq_s16(start, pairs)
-                    } else {
-                        let mut sum = vdupq_n_s32(0);
-                        for j in 0..BLOCK / 4 {
-                            let x = vld1q_s8(x.add(j * 16));
-                            let pairs = vmull_s8(vget_low_s8(columns[j]), vget_low_s8(x));
-                            sum = vpadalq_s16(sum, vmlal_high_s8(pairs, columns[j], x));
-                        }
-                        sum
-                    };
-                    *acc = accumulate::<OFFSET>(*acc, dot, scale, offset, numbers);
-                }
+        let mut params = tile.weights.add(tile.shape.params_at);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let mut x = [vdupq_n_s8(0); 8];
+            for (j, x) in x.iter_mut().enumerate().take(BLOCK / 4) {
+                *x = vld1q_s8(record.add(j * 16).cast());
             }
-            params = params.add(shape.params_bytes);
+            let numbers = vld1q_f32(record.add(BLOCK * 4).cast());
+            let scales = widen16(params);
+            let offsets = if OFFSET {
+                widen16(params.add(PARAM_BYTES))
+            } else {
+                scales
+            };
+            for (group, acc) in acc.iter_mut().enumerate() {
+                let codes = load_codes::<BITS, BLOCK>(weights.add(group * group_bytes));
+                let dot = dot::<BITS, BLOCK>(&codes, &x, numbers);
+                *acc = accumulate::<OFFSET>(*acc, dot, scales[group], offsets[group], numbers);
+            }
+            weights = weights.add(4 * group_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+            record = record.add(BLOCK * 4 + NUMBER_BYTES);
         }
-        finish(tile, acc);
+        for (group, acc) in acc.into_iter().enumerate() {
+            finish(tile, group, [acc]);
+        }
     }
+}
+
+/// # Safety
+/// See [`super::kernel::TileFn`]; `group` is below 4.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn many_tokens<
+    const BITS: u8,
+    const BLOCK: usize,
+    const OFFSET: bool,
+    const TOKENS: usize,
+>(
+    tile: &Tile,
+    group: usize,
+) {
+    let group_bytes = BLOCK * BITS as usize / 2;
+    let mut acc = [vdupq_n_f32(0.0); TOKENS];
+    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    unsafe {
+        let mut weights = tile.weights.add(group * group_bytes);
+        let mut params = tile.weights.add(tile.shape.params_at + group * 8);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let codes = load_codes::<BITS, BLOCK>(weights);
+            let scale = widen(params);
+            let offset = if OFFSET {
+                widen(params.add(PARAM_BYTES))
+            } else {
+                scale
+            };
+            for acc in &mut acc {
+                let mut x = [vdupq_n_s8(0); 8];
+                for (j, x) in x.iter_mut().enumerate().take(BLOCK / 4) {
+                    *x = vld1q_s8(record.add(j * 16).cast());
+                }
+                let numbers = vld1q_f32(record.add(BLOCK * 4).cast());
+                let dot = dot::<BITS, BLOCK>(&codes, &x, numbers);
+                *acc = accumulate::<OFFSET>(*acc, dot, scale, offset, numbers);
+                record = record.add(BLOCK * 4 + NUMBER_BYTES);
+            }
+            weights = weights.add(4 * group_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+        }
+        finish(tile, group, acc);
+    }
+}
+
+/// The dot products of four rows' codes of one block with one token's.
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot<const BITS: u8, const BLOCK: usize>(
+    codes: &[int8x16_t; 8],
+    x: &[int8x16_t; 8],
+    numbers: float32x4_t,
+) -> int32x4_t {
+    if BITS == 4 {
+        let mut pairs = vmull_s8(vget_low_s8(codes[0]), vget_low_s8(x[0]));
+        pairs = vmlal_high_s8(pairs, codes[0], x[0]);
+        for (&codes, &x) in codes.iter().zip(x).take(BLOCK / 4).skip(1) {
+            pairs = vmlal_s8(pairs, vget_low_s8(codes), vget_low_s8(x));
+            pairs = vmlal_high_s8(pairs, codes, x);
+        }
+        vpadalq_s16(start(numbers), pairs)
+    } else {
+        let mut sum = vdupq_n_s32(0);
+        for (&codes, &x) in codes.iter().zip(x).take(BLOCK / 4) {
+            let pairs = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
+            sum = vpadalq_s16(sum, vmlal_high_s8(pairs, codes, x));
+        }
+        sum
+    }
+}
+
+/// Loads one block of a group of rows: registers in the order of the block's columns, 4-bit codes as 0..=15.
+///
+/// # Safety
+/// The block must be readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(
+    at: *const u8,
+) -> [int8x16_t; 8] {
+    let mut codes = [vdupq_n_s8(0); 8];
+    // SAFETY: the caller's promise: a group is 4 rows, so 16 bytes for 4 columns of 8 bits.
+    unsafe {
+        if BITS == 4 {
+            let registers = BLOCK / 8;
+            let bytes = if BLOCK == 32 {
+                vld1q_u8_x4(at)
+            } else {
+                let half = vld1q_u8_x2(at);
+                uint8x16x4_t(half.0, half.1, half.1, half.1)
+            };
+            let bytes = [bytes.0, bytes.1, bytes.2, bytes.3];
+            for (j, &bytes) in bytes.iter().enumerate().take(registers) {
+                codes[j] = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15)));
+                codes[registers + j] = vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes));
+            }
+        } else {
+            let first = vld1q_s8_x4(at.cast());
+            let second = if BLOCK == 32 {
+                vld1q_s8_x4(at.add(64).cast())
+            } else {
+                first
+            };
+            codes = [
+                first.0, first.1, first.2, first.3, second.0, second.1, second.2, second.3,
+            ];
+        }
+    }
+    codes
+}
+
+/// What the sum of a 4-bit block starts at: `-8 Σq`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn start(numbers: float32x4_t) -> int32x4_t {
+    vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(numbers))
 }
 
 /// Adds one block of four rows: `fma(dot, d * scale, acc)`, then the offsets.
@@ -137,39 +209,63 @@ pub(super) fn accumulate<const OFFSET: bool>(
     dot: int32x4_t,
     scale: float32x4_t,
     offset: float32x4_t,
-    meta: float32x4_t,
+    numbers: float32x4_t,
 ) -> float32x4_t {
-    let acc = vfmaq_f32(acc, vcvtq_f32_s32(dot), vmulq_laneq_f32::<0>(scale, meta));
+    let factor = vmulq_laneq_f32::<0>(scale, numbers);
+    let acc = vfmaq_f32(acc, vcvtq_f32_s32(dot), factor);
     if OFFSET {
-        vfmaq_laneq_f32::<1>(acc, offset, meta)
+        vfmaq_laneq_f32::<1>(acc, offset, numbers)
     } else {
         acc
     }
 }
 
-/// Multiplies by the row multipliers and stores sixteen rows of each token.
+/// Multiplies four rows by their multipliers and stores them for each token.
 ///
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`]; `group` is below 4.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn finish<const TOKENS: usize>(tile: &Tile, acc: [[float32x4_t; TOKENS]; 4]) {
-    for (group, acc) in acc.into_iter().enumerate() {
-        // SAFETY: sixteen multipliers and sixteen outputs a token, by the shape.
-        unsafe {
-            let multipliers = vld1q_f32(
-                tile.weights
-                    .add(tile.shape.multipliers_at + group * 16)
-                    .cast(),
-            );
-            for (token, acc) in acc.into_iter().enumerate() {
-                vst1q_f32(
-                    tile.out.add(token * tile.out_stride + group * 4),
-                    vmulq_f32(acc, multipliers),
-                );
-            }
+pub(super) unsafe fn finish<const TOKENS: usize>(
+    tile: &Tile,
+    group: usize,
+    acc: [float32x4_t; TOKENS],
+) {
+    // SAFETY: sixteen multipliers and sixteen outputs a token, by the shape.
+    unsafe {
+        let at = tile.shape.multipliers_at + group * 16;
+        let multipliers = vld1q_f32(tile.weights.add(at).cast());
+        for (token, acc) in acc.into_iter().enumerate() {
+            let out = tile.out.add(token * tile.out_stride + group * 4);
+            vst1q_f32(out, vmulq_f32(acc, multipliers));
         }
     }
+}
+
+/// Sixteen halves as floats.
+///
+/// # Safety
+/// 32 bytes must be readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn widen16(at: *const u8) -> [float32x4_t; 4] {
+    // SAFETY: the caller's promise.
+    let halves = unsafe { vld1q_u8_x2(at) };
+    let ([first, second], [third, fourth]) = (widen8(halves.0), widen8(halves.1));
+    [first, second, third, fourth]
+}
+
+/// Eight halves as floats. Stable Rust has no intrinsic for `fcvtl` on halves in general registers.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widen8(halves: uint8x16_t) -> [float32x4_t; 2] {
+    let (low, high);
+    // SAFETY: touches registers only.
+    unsafe {
+        asm!("fcvtl {o:v}.4s, {i:v}.4h", o = out(vreg) low, i = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+        asm!("fcvtl2 {o:v}.4s, {i:v}.8h", o = out(vreg) high, i = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+    }
+    [low, high]
 }
 
 /// Four halves as floats.
@@ -189,73 +285,60 @@ pub(super) unsafe fn widen(at: *const u8) -> float32x4_t {
 }
 
 /// # Safety
-/// See [`TileFn`].
+/// See [`super::kernel::TileFn`].
 #[target_feature(enable = "neon")]
-unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
-    let mut acc = [[vdupq_n_f32(0.0); 4]; TOKENS];
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+pub(super) unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
+    // SAFETY: the caller's promise.
     unsafe {
-        let columns = tile.shape.blocks;
-        let mut column = 0;
-        while column + 4 <= columns {
-            let mut x = [vdupq_n_f32(0.0); TOKENS];
-            for (token, x) in x.iter_mut().enumerate() {
-                *x = vld1q_f32(
-                    tile.codes
-                        .add(token * tile.codes_stride + column * 4)
-                        .cast(),
-                );
-            }
-            dense_column::<BYTES, TOKENS, 0>(tile, column, &x, &mut acc);
-            dense_column::<BYTES, TOKENS, 1>(tile, column + 1, &x, &mut acc);
-            dense_column::<BYTES, TOKENS, 2>(tile, column + 2, &x, &mut acc);
-            dense_column::<BYTES, TOKENS, 3>(tile, column + 3, &x, &mut acc);
-            column += 4;
-        }
-        while column < columns {
-            let mut x = [vdupq_n_f32(0.0); TOKENS];
-            for (token, x) in x.iter_mut().enumerate() {
-                *x = vld1q_dup_f32(
-                    tile.codes
-                        .add(token * tile.codes_stride + column * 4)
-                        .cast(),
-                );
-            }
-            dense_column::<BYTES, TOKENS, 0>(tile, column, &x, &mut acc);
-            column += 1;
-        }
-        for (token, acc) in acc.into_iter().enumerate() {
-            for (group, acc) in acc.into_iter().enumerate() {
-                vst1q_f32(tile.out.add(token * tile.out_stride + group * 4), acc);
-            }
+        if TOKENS <= 4 {
+            dense_rows::<BYTES, TOKENS, 4>(tile, 0);
+        } else {
+            // Half the rows at a time, so that the sums fit the registers.
+            dense_rows::<BYTES, TOKENS, 2>(tile, 0);
+            dense_rows::<BYTES, TOKENS, 2>(tile, 2);
         }
     }
 }
 
-/// Adds one column of sixteen rows times lane `LANE` of each token's `x`.
+/// `GROUPS` groups of four rows, from group `first` on.
 ///
 /// # Safety
-/// `column` must be inside the tile.
+/// See [`super::kernel::TileFn`]; `first + GROUPS` is at most 4.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn dense_column<const BYTES: usize, const TOKENS: usize, const LANE: i32>(
+unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usize>(
     tile: &Tile,
-    column: usize,
-    x: &[float32x4_t; TOKENS],
-    acc: &mut [[float32x4_t; 4]; TOKENS],
+    first: usize,
 ) {
-    for group in 0..4 {
-        // SAFETY: the caller's promise.
-        let weights = unsafe {
-            let at = tile.weights.add((column * 16 + group * 4) * BYTES);
-            if BYTES == 2 {
-                widen(at)
-            } else {
-                vld1q_f32(at.cast())
+    let mut acc = [[vdupq_n_f32(0.0); TOKENS]; GROUPS];
+    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    unsafe {
+        let mut weights = tile.weights.add(first * 4 * BYTES);
+        let mut x = tile.activations.cast::<f32>();
+        for _ in 0..tile.shape.blocks {
+            let mut rows = [vdupq_n_f32(0.0); GROUPS];
+            for (group, rows) in rows.iter_mut().enumerate() {
+                let at = weights.add(group * 4 * BYTES);
+                *rows = if BYTES == 2 {
+                    widen(at)
+                } else {
+                    vld1q_f32(at.cast())
+                };
             }
-        };
-        for (acc, x) in acc.iter_mut().zip(x) {
-            acc[group] = vfmaq_laneq_f32::<LANE>(acc[group], weights, *x);
+            for token in 0..TOKENS {
+                let x = vld1q_dup_f32(x.add(token));
+                for (acc, &rows) in acc.iter_mut().zip(&rows) {
+                    acc[token] = vfmaq_f32(acc[token], rows, x);
+                }
+            }
+            weights = weights.add(16 * BYTES);
+            x = x.add(TOKENS);
+        }
+        for (group, acc) in acc.into_iter().enumerate() {
+            for (token, acc) in acc.into_iter().enumerate() {
+                let out = token * tile.out_stride + (first + group) * 4;
+                vst1q_f32(tile.out.add(out), acc);
+            }
         }
     }
 }

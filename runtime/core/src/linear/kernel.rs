@@ -1,0 +1,142 @@
+//! What an instruction set's file provides: tile functions, and the layouts they read.
+
+use super::activations::{ActivationLayout, Order, TOKEN_GROUPS};
+use super::layout::{Interleave, TileShape};
+
+/// What a tile function works on: sixteen rows of weights, one group of tokens.
+pub(crate) struct Tile {
+    /// The packed tile.
+    pub weights: *const u8,
+    pub shape: TileShape,
+    /// The records of the group of tokens.
+    pub activations: *const u8,
+    /// Where the first token's sixteen results go.
+    pub out: *mut f32,
+    /// Values from one token's results to the next.
+    pub out_stride: usize,
+}
+
+/// Multiplies one tile by one group of tokens.
+///
+/// # Safety
+/// The pointers of the tile must be good for the shape and the number of tokens, and the CPU must have
+/// the instruction set the function is written for.
+pub(crate) type TileFn = unsafe fn(&Tile);
+
+/// One kernel: everything that differs between formats and instruction sets.
+pub(crate) struct Implementation {
+    pub name: &'static str,
+    pub interleave: Interleave,
+    pub activations: ActivationLayout,
+    /// One function for each of [`TOKEN_GROUPS`].
+    pub tile_functions: [TileFn; TOKEN_GROUPS.len()],
+}
+
+impl Implementation {
+    /// A dense kernel: on all instruction sets the columns lie in order, sixteen rows side by side.
+    pub(crate) const fn dense(
+        name: &'static str,
+        tile_functions: [TileFn; TOKEN_GROUPS.len()],
+    ) -> Implementation {
+        Implementation {
+            name,
+            interleave: Interleave {
+                rows: 1,
+                unit: 1,
+                unsigned: false,
+            },
+            activations: ActivationLayout {
+                order: Order::Float,
+                block: 1,
+            },
+            tile_functions,
+        }
+    }
+}
+
+/// Defines `implementation(format)` from an instruction set's tile functions,
+/// `block_tile<BITS, BLOCK, OFFSET, TOKENS>` and `dense_tile<BYTES, TOKENS>`.
+macro_rules! implementations {
+    (quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr $(,)?) => {
+        /// This instruction set's kernel for `format`.
+        pub(super) fn implementation(
+            format: $crate::WeightFormat,
+        ) -> &'static $crate::linear::kernel::Implementation {
+            use $crate::WeightFormat::{Block, F16, F32};
+            match format {
+                Block {
+                    bits: 4,
+                    block: 16,
+                    offset: false,
+                } => const { &block::<4, 16, false>() },
+                Block {
+                    bits: 4,
+                    block: 16,
+                    offset: true,
+                } => const { &block::<4, 16, true>() },
+                Block {
+                    bits: 4,
+                    offset: false,
+                    ..
+                } => const { &block::<4, 32, false>() },
+                Block {
+                    bits: 4,
+                    offset: true,
+                    ..
+                } => const { &block::<4, 32, true>() },
+                Block {
+                    block: 16,
+                    offset: false,
+                    ..
+                } => const { &block::<8, 16, false>() },
+                Block {
+                    block: 16,
+                    offset: true,
+                    ..
+                } => const { &block::<8, 16, true>() },
+                Block { offset: false, .. } => const { &block::<8, 32, false>() },
+                Block { offset: true, .. } => const { &block::<8, 32, true>() },
+                F16 => const { &dense::<2>(concat!("f16-", $dense)) },
+                F32 => const { &dense::<4>(concat!("f32-", $dense)) },
+            }
+        }
+
+        const fn block<const BITS: u8, const BLOCK: usize, const OFFSET: bool>()
+        -> $crate::linear::kernel::Implementation {
+            $crate::linear::kernel::Implementation {
+                name: if BITS == 4 {
+                    concat!("q4-", $isa)
+                } else {
+                    concat!("q8-", $isa)
+                },
+                interleave: $interleave,
+                activations: $crate::linear::activations::ActivationLayout {
+                    order: $order,
+                    block: BLOCK,
+                },
+                tile_functions: [
+                    block_tile::<BITS, BLOCK, OFFSET, 8>,
+                    block_tile::<BITS, BLOCK, OFFSET, 4>,
+                    block_tile::<BITS, BLOCK, OFFSET, 2>,
+                    block_tile::<BITS, BLOCK, OFFSET, 1>,
+                ],
+            }
+        }
+
+        const fn dense<const BYTES: usize>(
+            name: &'static str,
+        ) -> $crate::linear::kernel::Implementation {
+            $crate::linear::kernel::Implementation::dense(
+                name,
+                [
+                    dense_tile::<BYTES, 8>,
+                    dense_tile::<BYTES, 4>,
+                    dense_tile::<BYTES, 2>,
+                    dense_tile::<BYTES, 1>,
+                ],
+            )
+        }
+    };
+}
+
+pub(crate) use implementations;
