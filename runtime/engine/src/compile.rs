@@ -33,7 +33,7 @@ pub(crate) fn compile(
     machine: &Machine,
     one_sequence: bool,
 ) -> Result<Compiled, Error> {
-    let mut onnx = guard::onnx();
+    let mut onnx = guard::onnx_with_fixes();
     ops::register(&mut onnx.op_register);
     let mut graph = plan::parse(model, onnx)?;
     let outputs = model.graph().output.iter().map(|output| output.name.clone()).collect();

@@ -10,16 +10,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tract_core::internal::{DatumType, TVec, TValue, TractError, TractResult, TypedSimplePlan};
-use tract_linalg::multithread::Executor;
-use tract_onnx::{Onnx, pb};
+use tract_core::internal::{DatumType, TractError, TypedSimplePlan};
+use tract_onnx::pb;
 
-use crate::import::{ElementType, OnnxModel, guard};
-use crate::plan::{self, PlanInput};
+use crate::import::{ElementType, OnnxModel};
+use crate::plan::{self, PlanInput, Planner};
 use crate::{Array, Error};
 
 /// Shapes for which a plan of their own is kept.
-const KEPT_PLANS: usize = 4;
+const KEPT_PLANS: usize = 3;
 
 /// How to load a [`Graph`].
 #[derive(Debug, Clone, Default)]
@@ -50,12 +49,10 @@ pub struct Graph {
 
 struct Inner {
     path: PathBuf,
-    model: OnnxModel,
-    onnx: Onnx,
+    planner: Planner,
     inputs: Vec<GraphValue>,
     elements: Vec<Option<ElementType>>,
     outputs: Vec<GraphValue>,
-    executor: Executor,
     /// The plan for any shape, or why there is none.
     symbolic: Result<Arc<TypedSimplePlan>, String>,
     /// Plans for one set of input shapes each, the latest last.
@@ -84,28 +81,23 @@ impl Graph {
     /// # Errors
     /// As [`Graph::load`].
     pub fn from_model(mut model: OnnxModel, options: &GraphOptions) -> Result<Graph, Error> {
-        model.check_supported(|node| guard::is_known(&node.op_type))?;
         name_open_dimensions(model.proto_mut());
         let (inputs, elements): (Vec<_>, Vec<_>) =
             free_inputs(model.graph()).map(|v| (describe(v), element_of(v))).unzip();
         let outputs = model.graph().output.iter().map(describe).collect();
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let executor = plan::executor(options.threads.unwrap_or(cores).get())?;
-        let onnx = if options.stock { guard::onnx() } else { guard::onnx_with_fixes() };
-        let parsed = plan::parse(&model, onnx.clone())?;
-        let symbolic = plan::optimise(parsed, None, &executor).map_err(|e| format!("{e:#}"));
+        let planner = Planner::new(model, options)?;
+        let symbolic = planner.plan(None)?.map_err(|e| format!("{e:#}"));
+        let path = planner.model.path().to_path_buf();
         if let Err(reason) = &symbolic {
             // With every dimension known, other shapes won't help.
             let is_closed = |v: &GraphValue| v.shape.iter().all(|d| d.parse::<u64>().is_ok());
             if inputs.iter().all(is_closed) {
-                let file = model.path().to_path_buf();
-                return Err(Error::Graph { file, reason: reason.clone() });
+                return Err(Error::Graph { file: path, reason: reason.clone() });
             }
-            log::debug!("{}: no plan with symbols: {reason}", model.path().display());
+            log::debug!("{}: no plan with symbols: {reason}", path.display());
         }
-        let path = model.path().to_path_buf();
         let concrete = Mutex::new(Vec::new());
-        let inner = Inner { path, model, onnx, inputs, elements, outputs, executor, symbolic, concrete };
+        let inner = Inner { path, planner, inputs, elements, outputs, symbolic, concrete };
         Ok(Graph { inner: Arc::new(inner) })
     }
 
@@ -138,35 +130,22 @@ impl Graph {
     pub fn run(&self, inputs: Vec<(String, Array)>) -> Result<Vec<(String, Array)>, Error> {
         let inner = &*self.inner;
         let arrays = inner.in_order(inputs)?;
-        let values = |arrays: &[Array]| -> TractResult<TVec<TValue>> {
-            arrays.iter().map(|a| Ok(a.to_tensor()?.into())).collect()
-        };
         let failed = |e: &TractError| plan::run_error(&inner.path, e);
         let outputs = match &inner.symbolic {
-            Ok(symbolic) => {
-                let inputs = values(&arrays).map_err(|e| failed(&e))?;
-                match plan::run(symbolic, inputs) {
-                    Ok(outputs) => outputs,
-                    Err(reason) => {
-                        log::debug!("{}: failed with symbols: {reason:#}", inner.path.display());
-                        let first = failed(&reason);
-                        let Ok(plan) = inner.plan_for(&arrays) else { return Err(first) };
-                        let inputs = values(&arrays).map_err(|e| failed(&e))?;
-                        plan::run(&plan, inputs).map_err(|_| first)?
-                    }
+            Ok(symbolic) => match inner.planner.run(symbolic, &arrays) {
+                Ok(outputs) => outputs,
+                Err(reason) => {
+                    log::debug!("{}: failed with symbols: {reason:#}", inner.path.display());
+                    let Ok(plan) = inner.plan_for(&arrays) else { return Err(failed(&reason)) };
+                    inner.planner.run(&plan, &arrays).map_err(|_| failed(&reason))?
                 }
-            }
+            },
             Err(_) => {
                 let plan = inner.plan_for(&arrays)?;
-                let inputs = values(&arrays).map_err(|e| failed(&e))?;
-                plan::run(&plan, inputs).map_err(|e| failed(&e))?
-            }
+                inner.planner.run(&plan, &arrays).map_err(|e| failed(&e))?
+            },
         };
-        let named = inner.outputs.iter().zip(outputs).map(|(output, value)| {
-            let array = Array::from_tensor(&value).map_err(|e| failed(&e))?;
-            Ok((output.name.clone(), array))
-        });
-        named.collect()
+        Ok(inner.outputs.iter().map(|output| output.name.clone()).zip(outputs).collect())
     }
 }
 
@@ -207,9 +186,7 @@ impl Inner {
             .iter()
             .map(|a| PlanInput { element: datum_type(a.element()), shape: a.shape().into() })
             .collect();
-        let parsed = plan::parse(&self.model, self.onnx.clone())?;
-        let plan = plan::optimise(parsed, Some(&inputs), &self.executor)
-            .map_err(|e| Error::graph(&self.path, &e))?;
+        let plan = self.planner.plan(Some(&inputs))?.map_err(|e| Error::graph(&self.path, &e))?;
         let mut kept = lock();
         if kept.len() >= KEPT_PLANS {
             kept.remove(0);

@@ -3,6 +3,7 @@
 //! Everything that calls into tract with a stranger's graph goes through [`shielded`]: tract is
 //! careful, but where it panics anyway, the caller gets an error.
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +13,12 @@ use tract_linalg::multithread::Executor;
 use tract_onnx::Onnx;
 use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModel, InferenceModelExt};
 
-use crate::Error;
-use crate::import::{OnnxModel, TableResolver};
+use crate::graph::GraphOptions;
+use crate::import::{OnnxModel, TableResolver, guard};
+use crate::ops::{self, Machine};
+use crate::pool::Pool;
+use crate::rewrite::{self, Rewritten, rewrite_graph};
+use crate::{Array, Error, KvFormat};
 
 /// Bytes that one value inside the graph may take while it runs.
 const MAX_VALUE_BYTES: u64 = 8 << 30;
@@ -53,18 +58,104 @@ pub(crate) fn parse(model: &OnnxModel, mut onnx: Onnx) -> Result<InferenceModel,
     parsed.map_err(|e| Error::graph(model.path(), &e))
 }
 
-/// Optimises a parsed graph, with its inputs of exactly these types and shapes if given.
-pub(crate) fn optimise(
+/// What makes plans of one model: with our ops, or with stock tract's alone.
+pub(crate) struct Planner {
+    /// The model as it came from its file.
+    pub model: OnnxModel,
+    ops: Ops,
+}
+
+/// Whose operators run a graph.
+enum Ops {
+    /// tract's, on these threads.
+    Stock(Executor),
+    /// Ours where there is one.
+    Ours(Machine),
+}
+
+impl Planner {
+    /// A planner for `model`, which must hold no operators that can't be run.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedOps`]; [`Error::Usage`] when the system doesn't give the threads.
+    pub(crate) fn new(model: OnnxModel, options: &GraphOptions) -> Result<Planner, Error> {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = options.threads.unwrap_or(cores);
+        let ops = match options.stock {
+            true => {
+                model.check_supported(guard::is_known)?;
+                Ops::Stock(executor(threads.get())?)
+            }
+            false => {
+                let pool = Arc::new(Pool::new(threads)?);
+                let isa = furlong_core::Isa::detect();
+                Ops::Ours(Machine { isa, pool, kv: KvFormat::F32, context: 0 })
+            }
+        };
+        Ok(Planner { model, ops })
+    }
+
+    /// A plan, for inputs of exactly these types and shapes if given. The inner error is tract's.
+    ///
+    /// # Errors
+    /// What parsing and rewriting refuse.
+    pub(crate) fn plan(
+        &self,
+        inputs: Option<&[PlanInput]>,
+    ) -> Result<TractResult<Arc<TypedSimplePlan>>, Error> {
+        match &self.ops {
+            Ops::Stock(executor) => {
+                let graph = parse(&self.model, guard::onnx())?;
+                Ok(optimise(graph, inputs, executor, |_| Ok(())))
+            }
+            Ops::Ours(machine) => {
+                let Rewritten { model, specs, .. } = rewrite_graph(self.model.clone())?;
+                model.check_supported(|n| n.domain == rewrite::DOMAIN || guard::is_known(n))?;
+                let mut onnx = guard::onnx_with_fixes();
+                ops::register(&mut onnx.op_register);
+                let graph = parse(&model, onnx)?;
+                let executor = machine_executor(machine);
+                Ok(optimise(graph, inputs, &executor, |typed| ops::bind(typed, specs, machine)))
+            }
+        }
+    }
+
+    /// Runs a plan of this planner once.
+    pub(crate) fn run(
+        &self,
+        plan: &Arc<TypedSimplePlan>,
+        inputs: &[Array],
+    ) -> TractResult<Vec<Array>> {
+        match &self.ops {
+            Ops::Stock(_) => run(plan, inputs),
+            Ops::Ours(machine) => machine.pool.enter(|| run(plan, inputs)),
+        }
+    }
+}
+
+/// The threads of tract's own operators beside ours: those of the pool that the plan runs in,
+/// which is what rayon takes for the global one there.
+fn machine_executor(machine: &Machine) -> Executor {
+    match machine.pool.threads() {
+        1 => Executor::SingleThread,
+        _ => Executor::RayonGlobal,
+    }
+}
+
+/// Optimises a parsed graph. `bind` may put other operators in before tract does.
+fn optimise(
     mut graph: InferenceModel,
     inputs: Option<&[PlanInput]>,
     executor: &Executor,
+    bind: impl FnOnce(&mut TypedModel) -> TractResult<()>,
 ) -> TractResult<Arc<TypedSimplePlan>> {
     shielded(|| {
         for (index, input) in inputs.unwrap_or(&[]).iter().enumerate() {
             graph.set_input_fact(index, InferenceFact::dt_shape(input.element, &input.shape))?;
         }
-        let typed = graph.into_typed()?;
+        let mut typed = graph.into_typed()?;
         check_sizes(&typed, &SymbolValues::default())?;
+        bind(&mut typed)?;
         let model = typed.into_optimized()?;
         check_sizes(&model, &SymbolValues::default())?;
         let options = RunOptions { executor: Some(executor.clone()), ..Default::default() };
@@ -73,11 +164,13 @@ pub(crate) fn optimise(
 }
 
 /// Runs a plan once.
-pub(crate) fn run(plan: &Arc<TypedSimplePlan>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+fn run(plan: &Arc<TypedSimplePlan>, inputs: &[Array]) -> TractResult<Vec<Array>> {
     shielded(|| {
+        let inputs: TVec<TValue> =
+            inputs.iter().map(|a| Ok(a.to_tensor()?.into())).collect::<TractResult<_>>()?;
         let symbols = symbols(plan.model(), &inputs)?;
         check_sizes(plan.model(), &symbols)?;
-        plan.run(inputs)
+        plan.run(inputs)?.iter().map(|value| Array::from_tensor(value)).collect()
     })
 }
 
@@ -118,7 +211,7 @@ fn check_sizes(model: &TypedModel, symbols: &SymbolValues) -> TractResult<()> {
 ///
 /// # Errors
 /// [`Error::Usage`] when the system doesn't give them.
-pub(crate) fn executor(threads: usize) -> Result<Executor, Error> {
+fn executor(threads: usize) -> Result<Executor, Error> {
     if threads <= 1 {
         return Ok(Executor::SingleThread);
     }

@@ -39,9 +39,16 @@ pub(crate) fn onnx_with_fixes() -> Onnx {
     onnx
 }
 
-/// Whether stock tract has an operator of this type.
-pub(crate) fn is_known(op_type: &str) -> bool {
-    STOCK.0.contains_key(op_type)
+/// Whether stock tract, or a fix of ours, has this node's operator. tract itself looks at the type
+/// alone, and would run another domain's operator of the same name.
+pub(crate) fn is_known(node: &NodeProto) -> bool {
+    let domain = match node.domain.as_str() {
+        "" | "ai.onnx" | "ai.onnx.ml" => true,
+        // The same name for another operator.
+        "com.microsoft" => node.op_type != "Attention",
+        _ => false,
+    };
+    domain && STOCK.0.contains_key(&node.op_type)
 }
 
 fn build(

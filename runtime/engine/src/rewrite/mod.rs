@@ -41,7 +41,8 @@ pub(crate) struct Rewritten {
 /// Rewrites a graph that keeps its inputs and outputs: encoders, and whatever else.
 pub(crate) fn rewrite_graph(model: OnnxModel) -> Result<Rewritten, Error> {
     let mut draft = Draft::new(model)?;
-    rewrite_ops(&mut draft)?;
+    // Such graphs read many tokens at once, where tract's f32 products are the faster ones.
+    rewrite_ops(&mut draft, false)?;
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
     let (model, specs) = draft.finish();
@@ -51,7 +52,7 @@ pub(crate) fn rewrite_graph(model: OnnxModel) -> Result<Rewritten, Error> {
 /// Rewrites a decoder: its cache moves into the attention ops, and its head out of the graph.
 pub(crate) fn rewrite_decoder(model: OnnxModel) -> Result<Rewritten, Error> {
     let mut draft = Draft::new(model)?;
-    rewrite_ops(&mut draft)?;
+    rewrite_ops(&mut draft, true)?;
     let layers = attention::rewrite(&mut draft)?;
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
@@ -60,9 +61,9 @@ pub(crate) fn rewrite_decoder(model: OnnxModel) -> Result<Rewritten, Error> {
     Ok(Rewritten { model, specs, head, layers })
 }
 
-fn rewrite_ops(draft: &mut Draft) -> Result<(), Error> {
+fn rewrite_ops(draft: &mut Draft, singles: bool) -> Result<(), Error> {
     constants::lift(draft);
-    linear::rewrite(draft)?;
+    linear::rewrite(draft, singles)?;
     gather::rewrite(draft)?;
     activation::rewrite(draft);
     Ok(())

@@ -66,7 +66,13 @@ fn residual(draft: &Draft, value: &str) -> Option<(NodeId, String, String)> {
         matches!(spec, Some(OpSpec::Linear(_)))
     };
     let stream = |value: &str| ours(value) || is_sum_of_ours(draft, value);
-    let fits = (linear(a) && stream(b)) || (linear(b) && stream(a)) || (ours(a) && ours(b));
+    // Positions are looked up once for all sequences of a batch.
+    let looked_up = |value: &str| {
+        let spec = draft.producer(value).and_then(|(id, _)| draft.spec(id));
+        matches!(spec, Some(OpSpec::Gather(..)))
+    };
+    let layers = |value: &str| ours(value) && !looked_up(value);
+    let fits = (linear(a) && stream(b)) || (linear(b) && stream(a)) || (layers(a) && layers(b));
     fits.then(|| (id, a.to_owned(), b.to_owned()))
 }
 
