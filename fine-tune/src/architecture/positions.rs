@@ -37,6 +37,8 @@ pub enum RopeScaling {
         /// The factor.
         factor: f64,
     },
+    /// Each frequency is divided by a number of its own, `[dims / 2]`.
+    Divisors(Vec<f32>),
     /// Llama 3's: low frequencies are divided, high ones kept, those between blended.
     Llama3(Llama3Scaling),
     /// YaRN (Peng et al., 2023, arXiv 2309.00071): a ramp between kept and divided frequencies, and a scale on cos and sin.
@@ -81,6 +83,10 @@ impl Rotary {
         match &self.scaling {
             RopeScaling::None => plain.map(|f| f as f32).collect(),
             RopeScaling::Linear { factor } => plain.map(|f| (f / factor) as f32).collect(),
+            RopeScaling::Divisors(divisors) => plain
+                .zip(divisors)
+                .map(|(f, divisor)| (f / f64::from(*divisor)) as f32)
+                .collect(),
             RopeScaling::Llama3(scaling) => plain.map(|f| scaling.scale(f) as f32).collect(),
             RopeScaling::Yarn(scaling) => {
                 let (low, high) = scaling.ramp(dims, self.theta);

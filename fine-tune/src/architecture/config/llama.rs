@@ -134,7 +134,7 @@ fn rotary(fields: &Fields, head_dim: usize, context: usize) -> Result<Rotary> {
         ));
     }
     let scaling = match parameters {
-        Some(parameters) => scaling(&parameters, context)?,
+        Some(parameters) => scaling(&parameters, dims, context)?,
         None => RopeScaling::None,
     };
     Ok(Rotary {
@@ -144,7 +144,7 @@ fn rotary(fields: &Fields, head_dim: usize, context: usize) -> Result<Rotary> {
     })
 }
 
-fn scaling(fields: &Fields, context: usize) -> Result<RopeScaling> {
+fn scaling(fields: &Fields, dims: usize, context: usize) -> Result<RopeScaling> {
     let kind = match fields.text("rope_type")? {
         Some(kind) => kind,
         None => fields.text("type")?.unwrap_or("default"),
@@ -168,6 +168,7 @@ fn scaling(fields: &Fields, context: usize) -> Result<RopeScaling> {
         "linear" => Ok(RopeScaling::Linear {
             factor: required("factor")?,
         }),
+        "divisors" => divisors(fields, dims),
         "llama3" => {
             let scaling = Llama3Scaling {
                 factor: required("factor")?,
@@ -208,6 +209,33 @@ fn scaling(fields: &Fields, context: usize) -> Result<RopeScaling> {
                     .unwrap_or_else(|| YarnScaling::suggested_attention_factor(factor, mscale)),
             }))
         }
-        other => Err(fields.unsupported("rope_type", other, "default, linear, llama3, yarn")),
+        other => Err(fields.unsupported(
+            "rope_type",
+            other,
+            "default, linear, llama3, yarn, divisors",
+        )),
     }
+}
+
+/// Divisors that are listed one by one; this `rope_type` is ours, for GGUF files that have nothing else.
+fn divisors(fields: &Fields, dims: usize) -> Result<RopeScaling> {
+    let list = match fields.get("divisors") {
+        Some(Value::Array(list)) => list.as_slice(),
+        _ => &[],
+    };
+    let divisors: Vec<f32> = list
+        .iter()
+        .filter_map(Value::as_f64)
+        .map(|divisor| divisor as f32)
+        .filter(|divisor| divisor.is_finite() && *divisor > 0.0)
+        .collect();
+    if divisors.len() != dims / 2 || divisors.len() != list.len() {
+        let supported = format!("{} numbers above zero", dims / 2);
+        return Err(fields.unsupported(
+            "divisors",
+            format!("a list of {}", list.len()),
+            &supported,
+        ));
+    }
+    Ok(RopeScaling::Divisors(divisors))
 }

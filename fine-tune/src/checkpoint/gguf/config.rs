@@ -6,14 +6,14 @@ use serde_json::{Map, Value as Json, json};
 
 use super::reader::Gguf;
 use super::value::Value;
+use crate::architecture::Pooling;
 use crate::architecture::config::SentenceHead;
-use crate::architecture::{Llama3Scaling, Pooling, RopeScaling, Rotary};
 use crate::checkpoint::elements::Elements;
 use crate::error::{Error, Result};
 
 /// The metadata of one architecture.
 pub struct Keys<'a> {
-    path: &'a Path,
+    pub(super) path: &'a Path,
     bytes: &'a [u8],
     gguf: &'a Gguf<'a>,
     /// `general.architecture`
@@ -47,7 +47,7 @@ impl<'a> Keys<'a> {
         })
     }
 
-    fn full(&self, key: &str) -> String {
+    pub(super) fn full(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture)
     }
 
@@ -71,7 +71,7 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| self.wrong(key, "the key is missing"))
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>> {
+    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
         self.get(key)
             .map(|value| {
                 value
@@ -81,7 +81,7 @@ impl<'a> Keys<'a> {
             .transpose()
     }
 
-    fn text(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>> {
         self.get(key)
             .map(|value| value.as_str().ok_or_else(|| self.wrong(key, "not a text")))
             .transpose()
@@ -91,7 +91,7 @@ impl<'a> Keys<'a> {
         Error::malformed(self.path, self.full(key), reason)
     }
 
-    fn has_tensor(&self, name: &str) -> bool {
+    pub(super) fn has_tensor(&self, name: &str) -> bool {
         self.gguf.tensors.contains_key(name)
     }
 
@@ -111,7 +111,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The values of a small f32 tensor.
-    fn f32_tensor(&self, name: &str) -> Result<Vec<f32>> {
+    pub(super) fn f32_tensor(&self, name: &str) -> Result<Vec<f32>> {
         let wrong = || Error::malformed(self.path, format!("tensor {name}"), "not a tensor of F32");
         let entry = self.gguf.tensors.get(name).ok_or_else(wrong)?;
         match (&entry.elements, self.bytes.get(entry.range.clone())) {
@@ -196,103 +196,7 @@ impl<'a> Keys<'a> {
             "rope_theta": self.number("rope.freq_base")?.unwrap_or(10_000.0),
             "partial_rotary_factor":
                 (rotated != head_dim).then(|| rotated as f64 / head_dim as f64),
-            "rope_scaling": self.rope_scaling(head_dim, context)?,
-        }))
-    }
-
-    fn rope_scaling(&self, head_dim: u64, context: u64) -> Result<Json> {
-        let kind = self.text("rope.scaling.type")?.unwrap_or("none");
-        let factor = self.number("rope.scaling.factor")?;
-        let original = self
-            .size("rope.scaling.original_context_length")?
-            .unwrap_or(context);
-        if self.has_tensor("rope_freqs.weight") {
-            return self.llama3(head_dim);
-        }
-        for key in [
-            "rope.scaling.yarn_ext_factor",
-            "rope.scaling.attn_factor",
-            "rope.scaling.yarn_attn_factor",
-        ] {
-            if let Some(value) = self.number(key)?.filter(|value| *value != 1.0) {
-                return Err(Error::unsupported(self.path, self.full(key), value, "1"));
-            }
-        }
-        match kind {
-            "none" => Ok(Json::Null),
-            "linear" => Ok(json!({ "rope_type": "linear", "factor": factor })),
-            "yarn" => Ok(json!({
-                "rope_type": "yarn",
-                "factor": factor,
-                "original_max_position_embeddings": original,
-                "beta_fast": self.number("rope.scaling.yarn_beta_fast")?,
-                "beta_slow": self.number("rope.scaling.yarn_beta_slow")?,
-            })),
-            other => {
-                let field = self.full("rope.scaling.type");
-                Err(Error::unsupported(
-                    self.path,
-                    field,
-                    other,
-                    "none, linear, yarn",
-                ))
-            }
-        }
-    }
-
-    /// Llama 3's scaling, from the divisors that the converter stores instead of its parameters: all of Llama 3's releases have
-    /// the same parameters but for the factor, which is the largest divisor.
-    fn llama3(&self, head_dim: u64) -> Result<Json> {
-        let name = "rope_freqs.weight";
-        let divisors = self.f32_tensor(name)?;
-        let factor = divisors.iter().copied().fold(1.0, f32::max);
-        let plain = Rotary {
-            theta: self.number("rope.freq_base")?.unwrap_or(10_000.0),
-            dims: usize::try_from(head_dim).unwrap_or(0),
-            scaling: RopeScaling::None,
-        };
-        let scaling = Llama3Scaling {
-            factor: factor.into(),
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_context: 8192,
-        };
-        if plain.dims / 2 != divisors.len() {
-            let reason = format!("{} divisors for heads of {head_dim}", divisors.len());
-            return Err(Error::malformed(
-                self.path,
-                format!("tensor {name}"),
-                reason,
-            ));
-        }
-        if factor == 1.0 && divisors.iter().all(|divisor| *divisor == 1.0) {
-            return Ok(Json::Null);
-        }
-        let scaled = Rotary {
-            scaling: RopeScaling::Llama3(scaling),
-            ..plain.clone()
-        };
-        let (plain, scaled) = (plain.inverse_frequencies(), scaled.inverse_frequencies());
-        let same = plain
-            .iter()
-            .zip(&scaled)
-            .zip(&divisors)
-            .all(|((plain, scaled), divisor)| (plain / scaled / divisor - 1.0).abs() < 1e-3);
-        if !same {
-            let supported = "Llama 3's divisors (low 1, high 4, context 8192)";
-            return Err(Error::unsupported(
-                self.path,
-                format!("tensor {name}"),
-                "of another kind",
-                supported,
-            ));
-        }
-        Ok(json!({
-            "rope_type": "llama3",
-            "factor": factor,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
+            "rope_scaling": self.rope_scaling(rotated, context)?,
         }))
     }
 

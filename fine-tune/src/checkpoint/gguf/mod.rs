@@ -3,6 +3,7 @@
 mod config;
 mod names;
 mod reader;
+mod rope;
 mod value;
 
 use std::collections::BTreeMap;
