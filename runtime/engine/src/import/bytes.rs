@@ -83,6 +83,16 @@ impl TensorBytes {
         all.get(self.range.clone()).unwrap_or(&[])
     }
 
+    /// These bytes where they are if they start at a multiple of `align`, which must not be over 8;
+    /// a copy that does otherwise. Tensors inside a model file start anywhere.
+    pub fn aligned(self, align: usize) -> TensorBytes {
+        if self.as_slice().as_ptr().addr().is_multiple_of(align.max(1)) {
+            return self;
+        }
+        // Behind the two counters of an `Arc` bytes are as aligned as these are.
+        TensorBytes::owned(self.as_slice().to_vec())
+    }
+
     /// How many bytes.
     pub fn len(&self) -> usize {
         self.range.len()
