@@ -27,4 +27,6 @@ pub use template::{ChatTemplate, Message};
 pub use tokenizer::Tokenizer;
 
 #[cfg(test)]
+mod generate_tests;
+#[cfg(test)]
 mod tests;

@@ -175,6 +175,13 @@ fn a_malformed_tokenizer_is_an_error() {
     for length in (0..bytes.len()).step_by(97) {
         assert!(Tokenizer::from_bytes(path, &bytes[..length]).is_err());
     }
+    let golden: Value =
+        serde_json::from_str(include_str!("goldens/tokenizer_sentence_piece.json")).unwrap();
+    let undescribed = golden["tokenizer"].to_string().replace(
+        r#"SpecialToken":{"id":"<s>""#,
+        r#"SpecialToken":{"id":"<x>""#,
+    );
+    assert!(Tokenizer::from_bytes(path, undescribed.as_bytes()).is_err());
     for text in ["{}", "[]", "{\"model\":{\"type\":\"BPE\"}}", "\u{0}"] {
         assert!(Tokenizer::from_bytes(path, text.as_bytes()).is_err());
     }

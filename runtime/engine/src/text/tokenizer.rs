@@ -63,6 +63,10 @@ impl Tokenizer {
         let json: Value = serde_json::from_slice(bytes)
             .map_err(|error| Error::invalid(path, "JSON", error.to_string()))?;
         let pieces = Pieces::from_decoder(json.get("decoder"));
+        if let Some(processor) = json.get("post_processor") {
+            check_template(processor)
+                .map_err(|reason| Error::invalid(path, "post_processor", reason))?;
+        }
         drop(json);
         let inner = guarded(path, "tokenizer", || {
             let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
@@ -171,6 +175,30 @@ fn ids(value: Option<&Value>) -> impl Iterator<Item = u32> + '_ {
     one.into_iter()
         .chain(many.filter_map(Value::as_u64))
         .filter_map(|id| u32::try_from(id).ok())
+}
+
+/// Refuses a template of special tokens that names what isn't there: the `tokenizers` crate panics on it.
+fn check_template(processor: &Value) -> Result<(), String> {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    for inner in list(processor.get("processors")) {
+        check_template(&inner)?;
+    }
+    if processor.get("type").and_then(Value::as_str) != Some("TemplateProcessing") {
+        return Ok(());
+    }
+    let known = processor.get("special_tokens");
+    for piece in list(processor.get("single")) {
+        let id = |kind: &str| piece.get(kind)?.get("id")?.as_str().map(str::to_owned);
+        if let Some(token) = id("SpecialToken")
+            && known.and_then(|known| known.get(&token)).is_none()
+        {
+            return Err(format!("the special token `{token}` is not described"));
+        }
+        if id("Sequence").is_some_and(|sequence| sequence != "A") {
+            return Err("a single text has no second sequence".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// Runs a call into the `tokenizers` crate, which panics on some malformed files.
