@@ -36,6 +36,8 @@ struct Delta {
     b: Entry,
     /// DoRA's length of each output row, `[out]`.
     magnitude: Option<Entry>,
+    /// The weight it was trained on, which PEFT saves along with embeddings and heads; it takes the place of the checkpoint's.
+    base: Option<Entry>,
     rank: usize,
     scale: f32,
     /// Whether the weight is stored as `[in, out]`.
@@ -48,6 +50,7 @@ struct Parts {
     a: Option<Entry>,
     b: Option<Entry>,
     magnitude: Option<Entry>,
+    base: Option<Entry>,
     embedding: bool,
 }
 
@@ -86,6 +89,7 @@ impl Adapter {
                 }
                 Part::B => &mut parts.b,
                 Part::Magnitude => &mut parts.magnitude,
+                Part::Base => &mut parts.base,
             };
             if place.replace(entry).is_some() {
                 return Err(refuse("there are two of it"));
@@ -163,6 +167,9 @@ impl Adapter {
             };
             stored(&delta.a).check(path, &format!("A of {name}"), &[delta.rank, input])?;
             stored(&delta.b).check(path, &format!("B of {name}"), &[out, delta.rank])?;
+            if let Some(base) = &delta.base {
+                stored(base).check(path, &format!("base of {name}"), shape)?;
+            }
             if let Some(magnitude) = &delta.magnitude {
                 stored(magnitude).check(path, &format!("magnitude of {name}"), &[out])?;
             }
@@ -178,13 +185,12 @@ impl Adapter {
         let read = |entry: &Entry| stored(entry).read(&self.file, name, &entry.shape);
         let (a, b) = (read(&delta.a)?, read(&delta.b)?);
         let magnitude = delta.magnitude.as_ref().map(read).transpose()?;
-        let mut matrix = std::mem::replace(
-            weight,
-            Tensor {
-                shape: Vec::new(),
-                data: Vec::new(),
-            },
-        );
+        let base = delta.base.as_ref().map(read).transpose()?;
+        let nothing = Tensor {
+            shape: Vec::new(),
+            data: Vec::new(),
+        };
+        let mut matrix = base.unwrap_or_else(|| std::mem::replace(weight, nothing));
         if delta.input_first {
             matrix = matrix.transposed();
         }
@@ -255,6 +261,7 @@ impl Parts {
             a,
             b,
             magnitude: self.magnitude,
+            base: self.base,
             rank,
             scale: settings.scale_of(module, rank),
             input_first: conv1d || self.embedding,
@@ -267,6 +274,7 @@ enum Part {
     A { embedding: bool },
     B,
     Magnitude,
+    Base,
 }
 
 /// `base_model.model.MODULE.lora_A.weight` and its like, as module and part.
@@ -280,6 +288,7 @@ fn split(name: &str) -> Option<(String, Part)> {
         "lora_embedding_A" => Part::A { embedding: true },
         "lora_B" | "lora_embedding_B" => Part::B,
         "lora_magnitude_vector" => Part::Magnitude,
+        "base_layer" => Part::Base,
         _ => return None,
     };
     Some((module.to_owned(), part))
