@@ -37,7 +37,7 @@ pub fn run(board: &str, filter: Option<&str>, dry: bool) -> Result<()> {
     ));
     let programs = board
         .builder()?
-        .programs("bench", &["-p", "furlong-benches", "--no-run"])?;
+        .programs("bench", &["--benches", "--no-run"])?;
     let models = board.deliver(&models::folder()?)?;
     let mut history = History::load(&board)?;
     for clock in clocks(&board) {

@@ -262,7 +262,9 @@ impl Builder {
         } else {
             &["--release"]
         };
-        command.args(profile).arg("--locked");
+        // Cargo unites the features of the packages that are named: always naming all of them means that a dependency is
+        // built once, not once for each choice. What is built is chosen by `--bin`, `--test` and so on.
+        command.args(profile).args(["--locked", "--workspace"]);
         Ok(command)
     }
 

@@ -29,7 +29,7 @@ pub fn run(board: &str) -> Result<()> {
 /// # Errors
 /// When the build fails.
 pub fn furlong(board: &Board) -> Result<PathBuf> {
-    let programs = board.builder()?.programs("build", &["-p", "furlong"])?;
+    let programs = board.builder()?.programs("build", &["--bin", "furlong"])?;
     let program = programs
         .into_iter()
         .find(|program| program.name == "furlong");

@@ -11,7 +11,7 @@ use anyhow::Result;
 pub fn run(seconds: u64, target: Option<&str>) -> Result<()> {
     let mut command = Builder::Host.cargo("test")?;
     command
-        .args(["-p", "furlong-tests", "--test", "fuzz", "--", "--nocapture"])
+        .args(["--test", "fuzz", "--", "--nocapture"])
         .args(target);
     shell::run(command.env("FURLONG_FUZZ_SECONDS", seconds.to_string()))
 }

@@ -51,8 +51,7 @@ pub fn folder() -> Result<PathBuf> {
 /// # Errors
 /// When the build fails.
 pub fn exporter() -> Result<PathBuf> {
-    let programs =
-        Builder::Host.programs("build", &["-p", "furlong-fine-tune", "--bin", "fine-tune"])?;
+    let programs = Builder::Host.programs("build", &["--bin", "fine-tune"])?;
     let program = programs
         .into_iter()
         .find(|program| program.name == "fine-tune");

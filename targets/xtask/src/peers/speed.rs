@@ -87,8 +87,7 @@ pub fn compare() -> Result<()> {
 fn peers() -> Result<Vec<(String, Peer)>> {
     let exporter = models::exporter()?;
     let furlong = build::furlong(&Board::load("host")?)?;
-    let stock =
-        Builder::Host.programs("build", &["-p", "furlong-benches", "--bin", "stock-tract"])?;
+    let stock = Builder::Host.programs("build", &["--bin", "stock-tract"])?;
     let stock = stock
         .into_iter()
         .find(|program| program.name == "stock-tract")

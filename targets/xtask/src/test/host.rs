@@ -58,7 +58,7 @@ pub fn no_std() -> Result<Outcome> {
 /// Every crate's tests.
 pub fn tests() -> Result<Outcome> {
     let mut command = Builder::Host.cargo("test")?;
-    command.args(["--workspace", "--no-fail-fast"]);
+    command.arg("--no-fail-fast");
     test::parity::environment(&mut command)?;
     report::rust_tests("host", &mut command)
 }

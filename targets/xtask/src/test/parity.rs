@@ -60,10 +60,9 @@ pub fn aarch64() -> Result<Outcome> {
     let mut all = Outcome::default();
     for (board, filter) in [("cortex-a76", ""), ("cortex-a53", "is_the_same")] {
         let board = Board::load(board)?;
-        let programs = board.builder()?.programs(
-            "test",
-            &["-p", "furlong-tests", "--test", "smollm2", "--no-run"],
-        )?;
+        let programs = board
+            .builder()?
+            .programs("test", &["--test", "smollm2", "--no-run"])?;
         let program = programs
             .into_iter()
             .find(|program| program.is_test)
@@ -142,7 +141,7 @@ pub fn perplexity_of(program: &Path, model: &Path, text: &Path) -> Result<Perple
 /// The ignored tests of one file in `tests/tests`: those that read models.
 fn tests(builder: &Builder, file: &str) -> Result<Command> {
     let mut command = builder.cargo("test")?;
-    command.args(["-p", "furlong-tests", "--test", file, "--", "--ignored"]);
+    command.args(["--test", file, "--", "--ignored"]);
     environment(&mut command)?;
     Ok(command)
 }
