@@ -149,7 +149,6 @@ pub fn export(
     request: &Request,
     progress: &dyn Fn(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
-    let staging = Staging::new(&request.out, request.force)?;
     let mut checkpoint = Checkpoint::open(&request.base)?;
     if let Some(adapter) = &request.adapter {
         checkpoint.merge_adapter(adapter)?;
@@ -157,6 +156,7 @@ pub fn export(
     let architecture = with_context(checkpoint.architecture(), request.context);
     let precision = request.precision();
     precision.check(&architecture, &request.base)?;
+    let staging = Staging::new(&request.out, request.force)?;
 
     let base_digest = checkpoint.digest();
     let metadata = metadata::of(&checkpoint, &architecture, request, precision, &base_digest);
