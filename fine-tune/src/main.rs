@@ -107,8 +107,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &ExportArguments) -> anyhow::Result<()> {
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
-        .context("can't listen for Ctrl-C")?;
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
     let bar = progress_bar();
     let report = export(&request(arguments), &|progress: Progress<'_>| {
         bar.set_length(progress.tensors as u64);
