@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::constants;
+use super::{constants, foreign_attention};
 use super::draft::{Draft, NodeId, float, input, int, ints, output, size};
 use super::spec::{AttentionInputs, AttentionSpec, HeadNorm, OpSpec, RopeTable};
 use crate::Error;
 
 /// How a value's columns are divided into heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
+pub(super) enum Layout {
     /// `[batch, tokens, heads · head_dim]`.
     Flat,
     /// `[batch, tokens, heads, head_dim]`.
@@ -25,31 +25,31 @@ enum Layout {
 }
 
 /// A query, key or value followed back to where it is made.
-struct Operand {
-    base: String,
-    rope: Option<Rope>,
-    norm: Option<HeadNorm>,
+pub(super) struct Operand {
+    pub(super) base: String,
+    pub(super) rope: Option<Rope>,
+    pub(super) norm: Option<HeadNorm>,
 }
 
 /// A use of rotary positions.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Rope {
-    cos: String,
-    sin: String,
-    interleaved: bool,
-    rotary_dim: usize,
+pub(super) struct Rope {
+    pub(super) cos: String,
+    pub(super) sin: String,
+    pub(super) interleaved: bool,
+    pub(super) rotary_dim: usize,
 }
 
 /// One attention node and what was found around it.
-struct Found {
-    spec: AttentionSpec,
-    query: Operand,
-    key: Operand,
-    value: Operand,
-    removed: Vec<NodeId>,
-    result: String,
-    past: [String; 2],
-    present: [String; 2],
+pub(super) struct Found {
+    pub(super) spec: AttentionSpec,
+    pub(super) query: Operand,
+    pub(super) key: Operand,
+    pub(super) value: Operand,
+    pub(super) removed: Vec<NodeId>,
+    pub(super) result: String,
+    pub(super) past: [String; 2],
+    pub(super) present: [String; 2],
 }
 
 /// Rewrites every attention layer with a cache, and returns how many there are.
@@ -61,9 +61,14 @@ pub(crate) fn rewrite(draft: &mut Draft) -> Result<usize, Error> {
     let mut ropes: HashMap<Rope, Arc<RopeTable>> = HashMap::new();
     let mut gone: HashSet<String> = HashSet::new();
     let mut layers = 0;
-    for id in draft.ids_of("Attention") {
+    let standard = draft.ids_of("Attention");
+    for id in standard.into_iter().chain(draft.ids_of("GroupQueryAttention")) {
         let Some(node) = draft.node(id) else { continue };
-        let Some(mut found) = find(draft, id, layers)? else {
+        let found = match node.op_type.as_str() {
+            "Attention" => find(draft, id, layers)?,
+            _ => foreign_attention::find(draft, id, layers)?,
+        };
+        let Some(mut found) = found else {
             let reason = format!(
                 "attention node {:?} doesn't have the form that a cached decoder needs (causal, with a past \
                  key and value as graph inputs); run it with `infer --stock`",
@@ -188,7 +193,7 @@ fn is_causal(draft: &Draft, node: &NodeProto) -> bool {
 }
 
 impl Operand {
-    fn at(value: &str) -> Operand {
+    pub(super) fn at(value: &str) -> Operand {
         Operand { base: value.to_owned(), rope: None, norm: None }
     }
 }
@@ -197,7 +202,7 @@ impl Operand {
 const MAX_STEPS: usize = 8;
 
 /// Follows a value back through what turns, normalises and divides heads. Only a flat value can be the end.
-fn follow(
+pub(super) fn follow(
     draft: &Draft,
     value: &str,
     layout: Layout,
@@ -216,6 +221,10 @@ fn follow(
     let next_layout = match (node.op_type.as_str(), layout) {
         ("Reshape", Layout::Flat) if reshape_rank(draft, node)? == Some(3) => Layout::Split,
         ("Reshape", Layout::Split) if reshape_rank(draft, node)? == Some(4) => Layout::Flat,
+        // ONNX Runtime GenAI's normalised heads are `[batch, tokens · heads, head_dim]`.
+        ("Reshape", Layout::Split) if operand.norm.is_some() && reshape_rank(draft, node)? == Some(3) => {
+            Layout::Flat
+        }
         ("Transpose", Layout::Heads) if swaps_heads_and_tokens(node) => Layout::Split,
         ("RotaryEmbedding", Layout::Flat | Layout::Heads) if operand.rope.is_none() => {
             let Some(rope) = rope(draft, node)? else { return end(operand) };
@@ -256,11 +265,21 @@ fn swaps_heads_and_tokens(node: &NodeProto) -> bool {
 }
 
 fn rope(draft: &Draft, node: &NodeProto) -> Result<Option<Rope>, Error> {
-    let standard = node.domain.is_empty() || node.domain == "ai.onnx";
-    let (Some(cos), Some(sin), Some(positions)) = (input(node, 1), input(node, 2), input(node, 3)) else {
+    // Microsoft's operator has the positions before the tables.
+    let [cos, sin, positions] = match node.domain.as_str() {
+        "" | "ai.onnx" => [1, 2, 3],
+        "com.microsoft" => [2, 3, 1],
+        _ => return Ok(None),
+    };
+    let (Some(cos), Some(sin), Some(positions)) =
+        (input(node, cos), input(node, sin), input(node, positions))
+    else {
         return Ok(None);
     };
-    let Some((dims, _)) = constants::floats(draft, cos)?.filter(|_| standard) else { return Ok(None) };
+    if float(node, "scale").unwrap_or(1.0) != 1.0 || int(node, "is_packed_batching").unwrap_or(0) != 0 {
+        return Ok(None);
+    }
+    let Some((dims, _)) = constants::floats(draft, cos)? else { return Ok(None) };
     let &[_, half] = dims.as_slice() else { return Ok(None) };
     if !draft.is_input(positions) {
         return Ok(None);
@@ -275,7 +294,7 @@ fn rope(draft: &Draft, node: &NodeProto) -> Result<Option<Rope>, Error> {
     Ok((stated == 0 || stated == rope.rotary_dim).then_some(rope))
 }
 
-fn rope_table(draft: &Draft, rope: &Rope) -> Result<RopeTable, Error> {
+pub(super) fn rope_table(draft: &Draft, rope: &Rope) -> Result<RopeTable, Error> {
     let cos = constants::floats(draft, &rope.cos)?;
     let sin = constants::floats(draft, &rope.sin)?;
     match (cos, sin) {
@@ -308,7 +327,10 @@ fn replace(draft: &mut Draft, found: Found) {
     let mut spec = found.spec;
     let name = format!("attention.{}", spec.layer);
     let bases = [&found.query.base, &found.key.base, &found.value.base].map(|base| base.clone());
-    let packed = merge(draft, &bases, &format!("{name}.qkv"));
+    let packed = match spec.inputs {
+        AttentionInputs::Packed => Some(found.query.base.clone()),
+        AttentionInputs::Separate => merge(draft, &bases, &format!("{name}.qkv")),
+    };
     let result = [found.result.as_str()];
     match &packed {
         Some(packed) => {

@@ -9,6 +9,8 @@ mod activation;
 mod attention;
 mod constants;
 mod draft;
+mod foreign_attention;
+mod foreign_norm;
 mod gated;
 mod gather;
 mod head;
@@ -63,6 +65,7 @@ pub(crate) fn rewrite_decoder(model: OnnxModel) -> Result<Rewritten, Error> {
 
 fn rewrite_ops(draft: &mut Draft, singles: bool) -> Result<(), Error> {
     constants::lift(draft);
+    foreign_norm::rewrite(draft)?;
     linear::rewrite(draft, singles)?;
     gather::rewrite(draft)?;
     activation::rewrite(draft);
