@@ -227,3 +227,58 @@ fn q6k(block: &[u8; 210], out: &mut Vec<f32>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same bytes and digest as in `elements_golden.py`, which printed the table below.
+    fn blocks(size: usize, halves: &[usize]) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut bytes: Vec<u8> = (0..size * 3)
+            .map(|_| {
+                state = (state * 1_103_515_245 + 12345) % (1 << 31);
+                (state >> 16) as u8
+            })
+            .collect();
+        for block in bytes.chunks_mut(size) {
+            halves.iter().for_each(|half| block[half + 1] &= 0x3f);
+        }
+        bytes
+    }
+
+    fn fnv(values: &[f32]) -> u64 {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        bytes.fold(0xcbf2_9ce4_8422_2325, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
+    }
+
+    #[test]
+    fn blocks_decode_as_in_the_gguf_package() {
+        let golden: [(Elements, &[usize], u64); 8] = [
+            (Elements::Q4_0, &[0], 0x753e4ef340a4f236),
+            (Elements::Q4_1, &[0, 2], 0x296bbb1e53f617cd),
+            (Elements::Q5_0, &[0], 0xc30989ef4f266afd),
+            (Elements::Q5_1, &[0, 2], 0xe149dc7ee9510543),
+            (Elements::Q8_0, &[0], 0x870f7686b4dc78d6),
+            (Elements::Q4K, &[0, 2], 0xe27435b60561b5d1),
+            (Elements::Q5K, &[0, 2], 0x1b577ad9b4717adc),
+            (Elements::Q6K, &[208], 0x3fd64c6571484cbd),
+        ];
+        for (elements, halves, digest) in golden {
+            let values = elements.decode(&blocks(elements.block_bytes(), halves));
+            assert_eq!(values.len(), 3 * elements.block_len(), "{elements:?}");
+            assert_eq!(fnv(&values), digest, "{elements:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_overflow_or_split_a_block_have_no_bytes() {
+        assert_eq!(Elements::Q4_0.bytes_of(&[3, 64]), Some(3 * 2 * 18));
+        assert_eq!(Elements::Q4_0.bytes_of(&[64, 3]), None);
+        assert_eq!(Elements::F32.bytes_of(&[usize::MAX, 2]), None);
+        assert_eq!(Elements::F32.bytes_of(&[usize::MAX / 2]), None);
+        assert_eq!(Elements::F32.bytes_of(&[]), Some(4));
+    }
+}

@@ -75,3 +75,67 @@ pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, Fault> {
     }
     Ok(tensors)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: usize) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + data, 7);
+        bytes
+    }
+
+    fn two_tensors() -> Vec<u8> {
+        let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}"#;
+        file(header, 20)
+    }
+
+    #[test]
+    fn tensors_are_found_and_other_formats_are_named() {
+        let bytes = two_tensors();
+        let tensors = parse(&bytes).unwrap();
+        assert_eq!(tensors["a"].shape, [2, 3]);
+        assert_eq!(tensors["a"].elements, Ok(Elements::Bf16));
+        assert_eq!(tensors["a"].range, bytes.len() - 20..bytes.len() - 8);
+        assert_eq!(tensors["b"].elements, Err("I64".to_owned()));
+    }
+
+    #[test]
+    fn truncated_files_are_refused_and_damaged_ones_never_panic() {
+        let bytes = two_tensors();
+        for length in 0..bytes.len() {
+            assert!(parse(&bytes[..length]).is_err(), "cut at {length}");
+        }
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                if let Ok(tensors) = parse(&damaged) {
+                    assert!(
+                        tensors
+                            .values()
+                            .all(|tensor| tensor.range.end <= damaged.len())
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_that_can_not_be_are_refused() {
+        assert!(parse(&[0xff; 16]).is_err());
+        let big = 1u64 << 60;
+        let many: Vec<String> = (0..15)
+            .map(|i| {
+                let (from, to) = (i * big, (i + 1) * big);
+                format!(r#""t{i}":{{"dtype":"U8","shape":[{big}],"data_offsets":[{from},{to}]}}"#)
+            })
+            .collect();
+        assert!(parse(&file(&format!("{{{}}}", many.join(",")), 8)).is_err());
+        let wrapping =
+            r#"{"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}}"#;
+        assert!(parse(&file(wrapping, 4)).is_err());
+    }
+}

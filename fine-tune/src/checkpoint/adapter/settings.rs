@@ -52,6 +52,7 @@ impl Settings {
             "arrow_config",
             "use_qalora",
             "use_bdlora",
+            "ensure_weight_tying",
         ] {
             fields.refuse(name, "low-rank changes of weight matrices only")?;
         }

@@ -6,6 +6,9 @@ mod reader;
 mod rope;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
