@@ -66,6 +66,14 @@ pub fn build() -> Result<PathBuf> {
         // Its own threads are faster than OpenMP's here, and one library less to find.
         "-DGGML_OPENMP=OFF",
     ]);
+    if cfg!(target_arch = "x86_64") {
+        // With AMX its matrix products end in a general protection fault on virtual machines (ldtilecfg).
+        let flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16";
+        configure.args([
+            format!("-DCMAKE_C_FLAGS={flags}"),
+            format!("-DCMAKE_CXX_FLAGS={flags}"),
+        ]);
+    }
     shell::quiet(&mut configure)?;
     let jobs = std::thread::available_parallelism()
         .map_or(1, usize::from)
