@@ -125,7 +125,8 @@ fn rotary(fields: &Fields, head_dim: usize, context: usize) -> Result<Rotary> {
         return Err(fields.unsupported("rope_theta", theta, "a number above 1"));
     }
     let share = number("partial_rotary_factor")?.unwrap_or(1.0);
-    let dims = (head_dim as f64 * share) as usize;
+    // A share that was divided before must not come out just below a whole number.
+    let dims = (head_dim as f64 * share + 1e-6) as usize;
     if dims == 0 || !dims.is_multiple_of(2) || dims > head_dim {
         return Err(fields.unsupported(
             "partial_rotary_factor",
