@@ -11,6 +11,7 @@
 
 mod compile;
 mod array;
+mod encode;
 mod error;
 mod fixes;
 mod graph;
