@@ -1,0 +1,106 @@
+//! Every reader of outside input, on damaged input: it may refuse, it may not panic, hang or eat memory.
+//!
+//! `FURLONG_FUZZ_SECONDS` says for how long each is fuzzed; `cargo xtask fuzz` sets it.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use furlong::npz;
+use furlong_fine_tune::checkpoint::Checkpoint;
+use furlong_runtime::text::{ChatTemplate, Message, Tokenizer};
+use furlong_runtime::{Graph, GraphOptions, OnnxModel};
+use furlong_tests::fuzz::Target;
+use furlong_tests::memory::PeakAllocator;
+
+#[global_allocator]
+static MEMORY: PeakAllocator = PeakAllocator::new();
+
+/// Memory is measured for the whole process, so one target runs at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn fuzz(name: &str, read: fn(&[u8])) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    Target { name, memory: &MEMORY, read }.run();
+}
+
+/// A folder with `contents` as the file `name` in it, for readers that start from a path.
+fn in_folder(name: &str, contents: &[u8], read: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(folder.path().join(name), contents).expect("input written");
+    read(folder.path());
+}
+
+fn read_all_tensors(path: &Path) {
+    let Ok(checkpoint) = Checkpoint::open(path) else { return };
+    for spec in checkpoint.architecture().tensors() {
+        // Refusing a damaged tensor is as good as reading it.
+        let _ = checkpoint.tensor(&spec.name);
+    }
+}
+
+#[test]
+fn onnx() {
+    fuzz("onnx", |bytes| {
+        if let Ok(model) = OnnxModel::from_bytes(bytes) {
+            let _ = Graph::from_model(model, &GraphOptions::default());
+        }
+    });
+}
+
+#[test]
+fn external_data() {
+    fuzz("external_data", |bytes| {
+        in_folder("model.onnx", bytes, |folder| {
+            std::fs::write(folder.join("model.onnx.data"), [0u8; 4096]).expect("data written");
+            let _ = Graph::load(folder, &GraphOptions::default());
+        });
+    });
+}
+
+#[test]
+fn safetensors() {
+    fuzz("safetensors", |bytes| {
+        in_folder("model.safetensors", bytes, |folder| {
+            let config = include_bytes!("../golden/llama/config.json");
+            std::fs::write(folder.join("config.json"), config).expect("config written");
+            read_all_tensors(folder);
+        });
+    });
+}
+
+#[test]
+fn gguf() {
+    fuzz("gguf", |bytes| {
+        in_folder("model.gguf", bytes, |folder| read_all_tensors(&folder.join("model.gguf")));
+    });
+}
+
+#[test]
+fn tokenizer() {
+    fuzz("tokenizer", |bytes| {
+        if let Ok(tokenizer) = Tokenizer::from_bytes(Path::new("tokenizer.json"), bytes) {
+            let _ = tokenizer.encode("Hello, wörld: 42 東京\n", true);
+            let _ = tokenizer.decode(&[0, 1, 2, u32::MAX], false);
+        }
+    });
+}
+
+#[test]
+fn template() {
+    fuzz("template", |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if let Ok(template) = ChatTemplate::new(Path::new("tokenizer_config.json"), text, Vec::new()) {
+            let messages = [Message::new("system", "Be brief."), Message::new("user", "Hello")];
+            let _ = template.render(&messages, true, SystemTime::UNIX_EPOCH);
+        }
+    });
+}
+
+#[test]
+fn npz() {
+    fuzz("npz", |bytes| {
+        let _ = npz::read_from(Cursor::new(bytes), Path::new("in.npz"), npz::Limits { arrays: 64, bytes: 16 << 20 });
+    });
+}

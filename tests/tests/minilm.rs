@@ -1,0 +1,60 @@
+//! all-MiniLM-L6-v2, a real sentence encoder: our f32 export, and what ONNX Runtime's dynamic quantiser makes of
+//! it, each against ONNX Runtime on the same file.
+//!
+//! `cargo xtask test` makes what these tests read and sets `FURLONG_MODELS` to the folder that holds it:
+//! `minilm-f32`, and `references/minilm/` as `tests/parity/encoder_reference.py` writes it.
+
+use furlong_runtime::{Array, Graph, GraphOptions, LoadOptions, Model};
+use furlong_tests::reference::{Reference, cosine, models_folder};
+
+/// Sentences of the reference.
+const SENTENCES: usize = 5;
+
+fn reference() -> Reference {
+    Reference::open(&models_folder().join("references/minilm/reference.safetensors"))
+}
+
+#[test]
+#[ignore = "reads models that `cargo xtask test` makes"]
+fn f32_embeddings_are_those_of_onnx_runtime() {
+    let model = Model::load(&models_folder().join("minilm-f32"), &LoadOptions::default())
+        .expect("the export loads");
+    let reference = reference();
+    let sentences: Vec<Vec<u32>> =
+        (0..SENTENCES).map(|index| reference.tokens(&format!("ids.{index}"))).collect();
+    let embeddings = model.encode(&sentences).expect("an encoder");
+    for (index, embedding) in embeddings.iter().enumerate() {
+        let cosine = cosine(embedding, &reference.floats(&format!("f32.{index}")));
+        println!("sentence {index}: cosine {cosine:.7}");
+        assert!(cosine >= 0.9999, "sentence {index}: cosine {cosine}");
+    }
+}
+
+#[test]
+#[ignore = "reads models that `cargo xtask test` makes"]
+fn a_dynamically_quantised_file_runs_as_it_comes() {
+    let file = models_folder().join("references/minilm/int8.onnx");
+    let graph = Graph::load(&file, &GraphOptions::default()).expect("the quantiser's file loads");
+    let reference = reference();
+    for index in 0..SENTENCES {
+        let ids: Vec<i64> =
+            reference.tokens(&format!("ids.{index}")).iter().map(|&id| i64::from(id)).collect();
+        let row = |values: Vec<i64>| Array::new(vec![1, ids.len()], values).expect("one row");
+        let inputs = vec![
+            ("input_ids".to_owned(), row(ids.clone())),
+            ("attention_mask".to_owned(), row(vec![1; ids.len()])),
+            ("token_type_ids".to_owned(), row(vec![0; ids.len()])),
+        ];
+        let outputs = graph.run(inputs).expect("it runs");
+        let (_, embedding) = outputs
+            .iter()
+            .find(|(name, _)| name == "sentence_embedding")
+            .expect("the export's output");
+        let cosine = cosine(
+            embedding.as_f32().expect("f32"),
+            &reference.floats(&format!("int8.{index}")),
+        );
+        println!("sentence {index}: cosine {cosine:.5} from ONNX Runtime's int8");
+        assert!(cosine >= 0.99, "sentence {index}: cosine {cosine}");
+    }
+}
