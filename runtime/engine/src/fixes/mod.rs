@@ -1,6 +1,7 @@
 //! Standard operators where stock tract refuses a graph that others run, or runs it otherwise than
 //! they do. One file an operator, each with the reason why it exists.
 
+mod attention;
 mod flatten;
 mod mul;
 mod quantize_linear;
@@ -9,6 +10,7 @@ use tract_onnx::model::OnnxOpRegister;
 
 /// Puts our versions of standard operators in the place of tract's.
 pub(crate) fn register(ops: &mut OnnxOpRegister) {
+    ops.insert("Attention", attention::build);
     ops.insert("Flatten", flatten::build);
     ops.insert("Mul", mul::build);
     ops.insert("QuantizeLinear", quantize_linear::build);

@@ -51,7 +51,7 @@ pub(crate) fn is_known(node: &NodeProto) -> bool {
     domain && STOCK.0.contains_key(&node.op_type)
 }
 
-fn build(
+pub(crate) fn build(
     context: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
