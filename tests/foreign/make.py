@@ -4,7 +4,7 @@
     python tests/foreign/make.py          needs numpy, onnx 1.23, onnxruntime 1.32
 
 Random weights, fixed seed. `NAME.onnx` is a model, `NAME.io` holds what goes in and what must come out: an ONNX
-file whose graph has no nodes, only initialisers called `in:INPUT` and `out:OUTPUT`; for a decoder `tokens`
+file whose graph has no nodes, only initialisers called `in:INPUT` and `out:OUTPUT`; for a decoder also `tokens`
 (int64 [tokens]) and `logits` (f32 [tokens, vocabulary]), of which the first `PREFILL` were read at once and the
 others one by one.
 """
@@ -15,6 +15,8 @@ import onnxruntime as ort
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 HERE = Path(__file__).parent
 PREFILL, DECODE = 9, 5
@@ -183,15 +185,84 @@ def decoder(name, seed, *, layers=1, hidden=32, heads=2, kv_heads=1, ffn=16, voc
         found.append(out["logits"][0])
         cache = {k: out[k.replace("past_key_values", "present")] for k in cache}
         at += count
-        if count == 1 and not steps:
+        if count == 1 and not steps and name == "gqa_packed":
             steps = {**{f"in:{k}": v for k, v in feed.items()}, **{f"out:{k}": v for k, v in out.items()}}
     save_io(name, {"tokens": tokens, "logits": np.concatenate(found), **steps})
 
 
+def encoder():
+    """A small BERT-like encoder, and what ONNX Runtime's quantisers make of it."""
+    g = Graph(9)
+    hidden, heads, vocab, ffn = 16, 2, 20, 24
+    dim = hidden // heads
+    ids = ["batch", "sequence"]
+    g.inputs = [h.make_tensor_value_info(n, T.INT64, ids) for n in ("input_ids", "attention_mask")]
+    g.outputs = [h.make_tensor_value_info("last_hidden_state", T.FLOAT, [*ids, hidden])]
+    x = g.node("Gather", [g.const(g.random(vocab, hidden, scale=1)), "input_ids"])
+    mask = g.node("Unsqueeze", [g.node("Cast", ["attention_mask"], to=T.FLOAT), g.const(np.array([1, 2], np.int64))])
+    hide = g.node("Mul", [g.node("Sub", [g.const(np.float32(1)), mask]), g.const(np.float32(-10))])
+    norm = lambda v: g.node("LayerNormalization", [v, g.const(g.rng.uniform(0.5, 1.5, hidden).astype(np.float32)),
+                                                   g.const(g.random(hidden, scale=0.1))], axis=-1, epsilon=1e-5)
+    split, flat = g.const(np.array([0, 0, heads, dim], np.int64)), g.const(np.array([0, 0, hidden], np.int64))
+    q, k, v = (g.node("Reshape", [linear(g, x, hidden, hidden, bias=True), split]) for _ in range(3))
+    q, v = (g.node("Transpose", [a], perm=[0, 2, 1, 3]) for a in (q, v))
+    k = g.node("Transpose", [k], perm=[0, 2, 3, 1])
+    scores = g.node("Div", [g.node("MatMul", [q, k]), g.const(np.float32(np.sqrt(dim)))])
+    weights = g.node("Softmax", [g.node("Add", [scores, hide])], axis=-1)
+    attended = g.node("Reshape", [g.node("Transpose", [g.node("MatMul", [weights, v])], perm=[0, 2, 1, 3]), flat])
+    x = norm(g.node("Add", [x, linear(g, attended, hidden, hidden, bias=True)]))
+    up = linear(g, x, hidden, ffn, bias=True)
+    erf = g.node("Erf", [g.node("Div", [up, g.const(np.float32(np.sqrt(2)))])])
+    gelu = g.node("Mul", [g.node("Mul", [up, g.node("Add", [erf, g.const(np.float32(1))])]), g.const(np.float32(0.5))])
+    norm(g.node("Add", [x, linear(g, gelu, ffn, hidden, bias=True)]))
+    g.nodes[-1].output[0] = "last_hidden_state"
+    g.model("encoder_f32")
+
+    tokens = g.rng.integers(0, vocab, (2, 7))
+    mask = np.ones((2, 7), np.int64)
+    mask[1, 5:] = 0
+    feed = {"input_ids": tokens, "attention_mask": mask}
+
+    class Calibration(CalibrationDataReader):
+        def __init__(self):
+            self.rows = iter([feed] * 2)
+
+        def get_next(self):
+            return next(self.rows, None)
+
+    def made(name):
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = ort.InferenceSession(str(HERE / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
+        out = session.run(None, feed)[0]
+        save_io(name, {**{f"in:{k}": v for k, v in feed.items()}, "out:last_hidden_state": out})
+
+    source = HERE / "encoder_f32.onnx"
+    # Shapes as another tool may leave them: true once, for another batch.
+    stale = onnx.load(source)
+    stale.graph.value_info.append(h.make_tensor_value_info(stale.graph.node[0].output[0], T.FLOAT, [1, 3, hidden]))
+    stale.graph.value_info.append(h.make_tensor_value_info(scores, T.FLOAT, [1, heads, "s", "s"]))
+    onnx.save(stale, source)
+    # Off for the quantiser's own shape inference, which believes what it finds.
+    clean = HERE / "clean.tmp.onnx"
+    del stale.graph.value_info[:]
+    onnx.save(stale, clean)
+    for name, kind, per_channel in [("i8", QuantType.QInt8, False), ("u8_channel", QuantType.QUInt8, True)]:
+        quantize_dynamic(clean, HERE / f"encoder_dynamic_{name}.onnx", weight_type=kind, per_channel=per_channel)
+    quantize_static(clean, HERE / "encoder_qdq.onnx", Calibration(), quant_format=QuantFormat.QDQ, per_channel=True,
+                    weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8)
+    onnx.save(convert_float_to_float16(onnx.load(clean)), HERE / "encoder_f16.onnx")
+    clean.unlink()
+    for path in sorted(HERE.glob("encoder_*.onnx")):
+        made(path.stem)
+
+
 def main():
+    encoder()
     decoder("gqa_packed", 1, layers=2, packed=True, bias=True)
     decoder("gqa_separate", 2, heads=1, rotary_share=0.5, interleaved=1, window=4, softcap=4.0, bias=True)
-    decoder("gqa_rotary_node", 4, rotary="node", head_norm=True)
+    decoder("gqa_rotary_node", 4, hidden=16, heads=1, rotary="node", head_norm=True)
     blocks = dict(hidden=64, heads=4, kv_heads=2, ffn=64)
     decoder("nbits_4_block32", 7, packed=True, quant=(4, 32, None), embedding=(4, 32, False), **blocks)
     mixed = {"q": (4, 16, "packed"), "k": (4, 64, "float"), "v": (4, 32, "packed"), "o": (4, 128, "packed"),

@@ -1,10 +1,10 @@
-//! Decoders in other people's dialects, against what ONNX Runtime made of them
-//! (`tests/foreign/make.py`): a prompt at once, then token by token, through a session's own cache.
+//! Graphs in other people's dialects, against what ONNX Runtime made of them (`tests/foreign/make.py`).
+//! Decoders go through a session: a prompt at once, then token by token, with its own cache.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use furlong_runtime::{Array, KvFormat, LoadOptions, Model, OnnxModel};
+use furlong_runtime::{Array, ArrayData, Graph, GraphOptions, KvFormat, LoadOptions, Model, OnnxModel};
 
 /// How many tokens the reference read at once, before it went on one by one.
 const PREFILL: usize = 9;
@@ -43,6 +43,56 @@ fn compare(name: &str) -> (f64, f32) {
         worst = (worst.0.min(cosine), worst.1.max(difference));
     }
     worst
+}
+
+/// What goes into a stored graph, and the cosine of what comes out with what must.
+fn run(name: &str, stock: bool) -> f64 {
+    let io = OnnxModel::open(&file(&format!("{name}.io"))).unwrap();
+    let options = GraphOptions { stock, threads: Some(NonZeroUsize::MIN) };
+    let graph = Graph::load(&file(&format!("{name}.onnx")), &options).unwrap();
+    assert!(graph.is_symbolic(), "{name} needs a plan for each shape");
+    let inputs = graph.inputs().iter().map(|input| {
+        (input.name.clone(), stored(&io, &format!("in:{}", input.name)))
+    });
+    let outputs = graph.run(inputs.collect()).unwrap();
+    let mut worst = 1.0f64;
+    for (name, found) in outputs {
+        let expected = stored(&io, &format!("out:{name}"));
+        assert_eq!(found.shape(), expected.shape());
+        let (found, expected) = (floats(&found), floats(&expected));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let lengths = dot(&found, &found) * dot(&expected, &expected);
+        worst = worst.min(dot(&found, &expected) / lengths.sqrt());
+    }
+    worst
+}
+
+fn floats(array: &Array) -> Vec<f64> {
+    match array.data() {
+        ArrayData::F16(values) => values.iter().map(|v| v.to_f64()).collect(),
+        ArrayData::F32(values) => values.iter().map(|&v| f64::from(v)).collect(),
+        other => panic!("{other:?} are not floats"),
+    }
+}
+
+#[test]
+fn encoders_agree_as_the_quantisers_leave_them() {
+    // With stale shapes (f32), MatMulInteger per tensor and per column, quantise-dequantise pairs.
+    for (name, least) in [
+        ("encoder_f32", 0.999_999),
+        ("encoder_f16", 0.9999),
+        ("encoder_dynamic_i8", 0.9999),
+        ("encoder_dynamic_u8_channel", 0.9999),
+        ("encoder_qdq", 0.9999),
+    ] {
+        let cosine = run(name, false);
+        assert!(cosine >= least, "{name}: cosine {cosine}");
+    }
+}
+
+#[test]
+fn stock_tract_is_there_to_compare_with() {
+    assert!(run("encoder_f32", true) > 0.999_999);
 }
 
 #[test]
