@@ -5,7 +5,7 @@
 //! activation: a pair is at most 2 * 128 * 127, below 2¹⁵ as well.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, implementations, unrolled};
 use super::layout::{Interleave, PARAM_BYTES};
 use core::arch::x86_64::*;
 
@@ -27,86 +27,124 @@ unsafe fn block_tile<
 >(
     tile: &Tile,
 ) {
-    let shape = tile.shape;
-    // A compile-time constant equal to `shape.row_bytes / 4`: registers of one block's codes of eight rows.
+    // SAFETY: the caller's promise.
+    unsafe {
+        block_rows::<BITS, BLOCK, OFFSET, TOKENS>(tile, 0);
+        block_rows::<BITS, BLOCK, OFFSET, TOKENS>(tile, 1);
+    }
+}
+
+/// One half of a tile: eight rows.
+///
+/// # Safety
+/// See [`super::kernel::TileFn`]; `group` is below 2.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn block_rows<
+    const BITS: u8,
+    const BLOCK: usize,
+    const OFFSET: bool,
+    const TOKENS: usize,
+>(
+    tile: &Tile,
+    group: usize,
+) {
+    // Registers of one block's codes of eight rows.
     let registers = BLOCK * BITS as usize / 32;
+    let mut acc = [_mm256_setzero_ps(); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let low_half = _mm256_set1_epi8(15);
-        let ones = _mm256_set1_epi16(1);
-        let mut acc = [[_mm256_setzero_ps(); TOKENS]; 2];
-        let mut weights = tile.weights;
-        let mut params = tile.weights.add(shape.params_at);
-        for index in 0..shape.blocks {
-            for (group, acc) in acc.iter_mut().enumerate() {
-                // Columns 4i..4i+4 of the block, in its own order.
-                let mut columns = [_mm256_setzero_si256(); 8];
-                for j in 0..registers {
-                    let codes =
-                        _mm256_loadu_si256(weights.add((group * registers + j) * 32).cast());
-                    if BITS == 4 {
-                        columns[j] = _mm256_and_si256(codes, low_half);
-                        columns[registers + j] =
-                            _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
-                    } else {
-                        columns[j] = codes;
-                    }
+        let mut weights = tile.weights.add(group * registers * 32);
+        let mut params = tile.weights.add(tile.shape.params_at + group * 16);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let columns = load_codes::<BITS, BLOCK>(weights);
+            let scale = widen(params);
+            let offset = if OFFSET {
+                widen(params.add(PARAM_BYTES))
+            } else {
+                scale
+            };
+            unrolled!(token < TOKENS, {
+                let x = record.add(token * (BLOCK + NUMBER_BYTES));
+                let numbers = x.add(BLOCK);
+                let dot = dot::<BITS, BLOCK>(&columns, x);
+                let factor = _mm256_mul_ps(_mm256_castsi256_ps(broadcast(numbers)), scale);
+                acc[token] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), factor, acc[token]);
+                if OFFSET {
+                    let sum = _mm256_castsi256_ps(broadcast(numbers.add(4)));
+                    acc[token] = _mm256_fmadd_ps(sum, offset, acc[token]);
                 }
-                let params = params.add(group * 16);
-                let scale = _mm256_cvtph_ps(_mm_loadu_si128(params.cast()));
-                for (token, acc) in acc.iter_mut().enumerate() {
-                    let x = tile
-                        .activations
-                        .add((index * TOKENS + token) * (BLOCK + NUMBER_BYTES));
-                    let numbers = x.add(BLOCK);
-                    let dot = if BITS == 4 {
-                        let mut pairs = _mm256_setzero_si256();
-                        for (j, &columns) in columns.iter().enumerate().take(BLOCK / 4) {
-                            pairs = _mm256_add_epi16(
-                                pairs,
-                                _mm256_maddubs_epi16(columns, broadcast(x.add(j * 4))),
-                            );
-                        }
-                        let start =
-                            _mm256_set1_epi32(numbers.add(8).cast::<i32>().read_unaligned());
-                        _mm256_add_epi32(start, _mm256_madd_epi16(pairs, ones))
-                    } else {
-                        let mut sum = _mm256_setzero_si256();
-                        for (j, &columns) in columns.iter().enumerate().take(BLOCK / 4) {
-                            let signed = _mm256_sign_epi8(broadcast(x.add(j * 4)), columns);
-                            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(columns), signed);
-                            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
-                        }
-                        sum
-                    };
-                    let factor = _mm256_mul_ps(
-                        _mm256_set1_ps(numbers.cast::<f32>().read_unaligned()),
-                        scale,
-                    );
-                    *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), factor, *acc);
-                    if OFFSET {
-                        let offset =
-                            _mm256_cvtph_ps(_mm_loadu_si128(params.add(PARAM_BYTES).cast()));
-                        let sum = _mm256_set1_ps(numbers.add(4).cast::<f32>().read_unaligned());
-                        *acc = _mm256_fmadd_ps(sum, offset, *acc);
-                    }
-                }
-            }
+            });
             weights = weights.add(2 * registers * 32);
-            params = params.add(shape.params_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+            record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
         }
-        for (group, acc) in acc.into_iter().enumerate() {
-            let multipliers =
-                _mm256_loadu_ps(tile.weights.add(shape.multipliers_at + group * 32).cast());
-            for (token, acc) in acc.into_iter().enumerate() {
-                let out = tile.out.add(token * tile.out_stride + group * 8);
-                _mm256_storeu_ps(out, _mm256_mul_ps(acc, multipliers));
-            }
+        let multipliers = tile.shape.multipliers_at + group * 32;
+        let multipliers = _mm256_loadu_ps(tile.weights.add(multipliers).cast());
+        for (token, acc) in acc.into_iter().enumerate() {
+            let out = tile.out.add(token * tile.out_stride + group * 8);
+            _mm256_storeu_ps(out, _mm256_mul_ps(acc, multipliers));
         }
     }
 }
 
-/// Four codes of the activations in every lane.
+/// Columns 4i..4i+4 of one block of eight rows, in the block's own order, 4-bit codes as 0..=15.
+///
+/// # Safety
+/// The block must be readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [__m256i; 8] {
+    let registers = BLOCK * BITS as usize / 32;
+    let low_half = _mm256_set1_epi8(15);
+    let mut columns = [_mm256_setzero_si256(); 8];
+    unrolled!(j < registers, {
+        // SAFETY: the caller's promise.
+        let codes = unsafe { _mm256_loadu_si256(at.add(j * 32).cast()) };
+        if BITS == 4 {
+            let high = _mm256_srli_epi16::<4>(codes);
+            columns[j] = _mm256_and_si256(codes, low_half);
+            columns[(registers + j) % 8] = _mm256_and_si256(high, low_half);
+        } else {
+            columns[j] = codes;
+        }
+    });
+    columns
+}
+
+/// The dot products of eight rows' codes of one block with one token's, less the middle.
+///
+/// # Safety
+/// The record must be readable at `x`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn dot<const BITS: u8, const BLOCK: usize>(columns: &[__m256i; 8], x: *const u8) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if BITS == 4 {
+            let mut pairs = _mm256_maddubs_epi16(columns[0], broadcast(x));
+            unrolled!(j < BLOCK / 4, {
+                if j > 0 {
+                    let x = broadcast(x.add(j * 4));
+                    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(columns[j], x));
+                }
+            });
+            _mm256_add_epi32(broadcast(x.add(BLOCK + 8)), _mm256_madd_epi16(pairs, ones))
+        } else {
+            let mut sum = _mm256_setzero_si256();
+            unrolled!(j < BLOCK / 4, {
+                let x = _mm256_sign_epi8(broadcast(x.add(j * 4)), columns[j]);
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(columns[j]), x);
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
+            });
+            sum
+        }
+    }
+}
+
+/// Four bytes in every lane.
 ///
 /// # Safety
 /// Four bytes must be readable at `at`.
@@ -117,41 +155,72 @@ unsafe fn broadcast(at: *const u8) -> __m256i {
     _mm256_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
 }
 
+/// Eight halves as floats.
+///
+/// # Safety
+/// Sixteen bytes must be readable at `at`.
+#[inline]
+#[target_feature(enable = "avx,f16c")]
+unsafe fn widen(at: *const u8) -> __m256 {
+    // SAFETY: the caller's promise.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
+}
+
 /// # Safety
 /// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
-    let mut acc = [[_mm256_setzero_ps(); 2]; TOKENS];
+    // SAFETY: the caller's promise.
+    unsafe {
+        if TOKENS <= 4 {
+            dense_rows::<BYTES, TOKENS, 2>(tile, 0);
+        } else {
+            // Half the rows at a time, so that the sums fit the registers.
+            dense_rows::<BYTES, TOKENS, 1>(tile, 0);
+            dense_rows::<BYTES, TOKENS, 1>(tile, 1);
+        }
+    }
+}
+
+/// `GROUPS` groups of eight rows, from group `first` on.
+///
+/// # Safety
+/// See [`super::kernel::TileFn`]; `first + GROUPS` is at most 2.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usize>(
+    tile: &Tile,
+    first: usize,
+) {
+    let mut acc = [[_mm256_setzero_ps(); GROUPS]; TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        for column in 0..tile.shape.blocks {
-            let at = tile.weights.add(column * 16 * BYTES);
-            let weights = if BYTES == 2 {
-                [
-                    _mm256_cvtph_ps(_mm_loadu_si128(at.cast())),
-                    _mm256_cvtph_ps(_mm_loadu_si128(at.add(16).cast())),
-                ]
-            } else {
-                [
-                    _mm256_loadu_ps(at.cast()),
-                    _mm256_loadu_ps(at.add(32).cast()),
-                ]
-            };
-            for (token, acc) in acc.iter_mut().enumerate() {
-                let x = tile
-                    .activations
-                    .add((column * TOKENS + token) * 4)
-                    .cast::<f32>()
-                    .read_unaligned();
-                let x = _mm256_set1_ps(x);
-                acc[0] = _mm256_fmadd_ps(weights[0], x, acc[0]);
-                acc[1] = _mm256_fmadd_ps(weights[1], x, acc[1]);
-            }
+        let mut weights = tile.weights.add(first * 8 * BYTES);
+        let mut x = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let mut rows = [_mm256_setzero_ps(); GROUPS];
+            unrolled!(group < GROUPS, at most 2, {
+                let at = weights.add(group * 8 * BYTES);
+                rows[group] = if BYTES == 2 {
+                    widen(at)
+                } else {
+                    _mm256_loadu_ps(at.cast())
+                };
+            });
+            unrolled!(token < TOKENS, {
+                let x = _mm256_castsi256_ps(broadcast(x.add(token * 4)));
+                unrolled!(group < GROUPS, at most 2, {
+                    acc[token][group] = _mm256_fmadd_ps(rows[group], x, acc[token][group]);
+                });
+            });
+            weights = weights.add(16 * BYTES);
+            x = x.add(TOKENS * 4);
         }
         for (token, acc) in acc.into_iter().enumerate() {
-            let out = tile.out.add(token * tile.out_stride);
-            _mm256_storeu_ps(out, acc[0]);
-            _mm256_storeu_ps(out.add(8), acc[1]);
+            for (group, acc) in acc.into_iter().enumerate() {
+                let out = token * tile.out_stride + (first + group) * 8;
+                _mm256_storeu_ps(tile.out.add(out), acc);
+            }
         }
     }
 }

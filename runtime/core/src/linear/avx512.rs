@@ -4,7 +4,7 @@
 //! sum starts at `-middle * Σq`, which the prepared activations hold.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, implementations, unrolled};
 use super::layout::{Interleave, PARAM_BYTES};
 use core::arch::x86_64::*;
 
@@ -26,71 +26,79 @@ unsafe fn block_tile<
 >(
     tile: &Tile,
 ) {
-    let shape = tile.shape;
-    // A compile-time constant equal to `shape.row_bytes / 4`: registers of one block's codes.
+    // Registers of one block's codes.
     let registers = BLOCK * BITS as usize / 32;
+    let mut acc = [_mm512_setzero_ps(); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let low_half = _mm512_set1_epi8(15);
-        let mut acc = [_mm512_setzero_ps(); TOKENS];
         let mut weights = tile.weights;
-        let mut params = tile.weights.add(shape.params_at);
-        for index in 0..shape.blocks {
-            // Columns 4i..4i+4 of the block, in its own order.
-            let mut columns = [_mm512_setzero_si512(); 8];
-            for j in 0..registers {
-                let codes = _mm512_loadu_si512(weights.add(j * 64).cast());
-                if BITS == 4 {
-                    columns[j] = _mm512_and_si512(codes, low_half);
-                    columns[registers + j] =
-                        _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low_half);
-                } else {
-                    columns[j] = codes;
-                }
-            }
-            let scale = _mm512_cvtph_ps(_mm256_loadu_si256(params.cast()));
-            for (token, acc) in acc.iter_mut().enumerate() {
-                let x = tile
-                    .activations
-                    .add((index * TOKENS + token) * (BLOCK + NUMBER_BYTES));
+        let mut params = tile.weights.add(tile.shape.params_at);
+        let mut record = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let columns = load_codes::<BITS, BLOCK>(weights);
+            let scale = widen(params);
+            let offset = if OFFSET {
+                widen(params.add(PARAM_BYTES))
+            } else {
+                scale
+            };
+            unrolled!(token < TOKENS, {
+                let x = record.add(token * (BLOCK + NUMBER_BYTES));
                 let numbers = x.add(BLOCK);
-                let start = numbers
-                    .add(if BITS == 4 { 8 } else { 12 })
-                    .cast::<i32>()
-                    .read_unaligned();
-                let mut even = _mm512_set1_epi32(start);
+                let start = numbers.add(if BITS == 4 { 8 } else { 12 });
+                // Two sums, for their latency.
+                let mut even = broadcast(start);
                 let mut odd = _mm512_setzero_si512();
-                for j in (0..BLOCK / 4).step_by(2) {
-                    even = _mm512_dpbusd_epi32(even, columns[j], broadcast(x.add(j * 4)));
-                    odd = _mm512_dpbusd_epi32(odd, columns[j + 1], broadcast(x.add(j * 4 + 4)));
-                }
+                unrolled!(j < BLOCK / 8, at most 4, {
+                    even = _mm512_dpbusd_epi32(even, columns[2 * j], broadcast(x.add(j * 8)));
+                    odd = _mm512_dpbusd_epi32(odd, columns[2 * j + 1], broadcast(x.add(j * 8 + 4)));
+                });
                 let dot = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-                let factor = _mm512_mul_ps(
-                    _mm512_set1_ps(numbers.cast::<f32>().read_unaligned()),
-                    scale,
-                );
-                *acc = _mm512_fmadd_ps(dot, factor, *acc);
+                let factor = _mm512_mul_ps(_mm512_castsi512_ps(broadcast(numbers)), scale);
+                acc[token] = _mm512_fmadd_ps(dot, factor, acc[token]);
                 if OFFSET {
-                    let offset =
-                        _mm512_cvtph_ps(_mm256_loadu_si256(params.add(PARAM_BYTES).cast()));
-                    let sum = _mm512_set1_ps(numbers.add(4).cast::<f32>().read_unaligned());
-                    *acc = _mm512_fmadd_ps(sum, offset, *acc);
+                    let sum = _mm512_castsi512_ps(broadcast(numbers.add(4)));
+                    acc[token] = _mm512_fmadd_ps(sum, offset, acc[token]);
                 }
-            }
+            });
             weights = weights.add(registers * 64);
-            params = params.add(shape.params_bytes);
+            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
+            record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
         }
-        let multipliers = _mm512_loadu_ps(tile.weights.add(shape.multipliers_at).cast());
+        let multipliers = tile.weights.add(tile.shape.multipliers_at);
+        let multipliers = _mm512_loadu_ps(multipliers.cast());
         for (token, acc) in acc.into_iter().enumerate() {
-            _mm512_storeu_ps(
-                tile.out.add(token * tile.out_stride),
-                _mm512_mul_ps(acc, multipliers),
-            );
+            let out = tile.out.add(token * tile.out_stride);
+            _mm512_storeu_ps(out, _mm512_mul_ps(acc, multipliers));
         }
     }
 }
 
-/// Four codes of the activations in every lane.
+/// Columns 4i..4i+4 of one block of a tile, in the block's own order, codes unsigned.
+///
+/// # Safety
+/// The block must be readable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [__m512i; 8] {
+    let registers = BLOCK * BITS as usize / 32;
+    let low_half = _mm512_set1_epi8(15);
+    let mut columns = [_mm512_setzero_si512(); 8];
+    unrolled!(j < registers, {
+        // SAFETY: the caller's promise.
+        let codes = unsafe { _mm512_loadu_si512(at.add(j * 64).cast()) };
+        if BITS == 4 {
+            let high = _mm512_srli_epi16::<4>(codes);
+            columns[j] = _mm512_and_si512(codes, low_half);
+            columns[(registers + j) % 8] = _mm512_and_si512(high, low_half);
+        } else {
+            columns[j] = codes;
+        }
+    });
+    columns
+}
+
+/// Four bytes in every lane.
 ///
 /// # Safety
 /// Four bytes must be readable at `at`.
@@ -101,6 +109,17 @@ unsafe fn broadcast(at: *const u8) -> __m512i {
     _mm512_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
 }
 
+/// Sixteen halves as floats.
+///
+/// # Safety
+/// 32 bytes must be readable at `at`.
+#[inline]
+#[target_feature(enable = "avx,avx512f")]
+unsafe fn widen(at: *const u8) -> __m512 {
+    // SAFETY: the caller's promise.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
+}
+
 /// # Safety
 /// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
@@ -108,21 +127,20 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
     let mut acc = [_mm512_setzero_ps(); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        for column in 0..tile.shape.blocks {
-            let at = tile.weights.add(column * 16 * BYTES);
-            let weights = if BYTES == 2 {
-                _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()))
+        let mut weights = tile.weights;
+        let mut x = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            let rows = if BYTES == 2 {
+                widen(weights)
             } else {
-                _mm512_loadu_ps(at.cast())
+                _mm512_loadu_ps(weights.cast())
             };
-            for (token, acc) in acc.iter_mut().enumerate() {
-                let x = tile
-                    .activations
-                    .add((column * TOKENS + token) * 4)
-                    .cast::<f32>()
-                    .read_unaligned();
-                *acc = _mm512_fmadd_ps(weights, _mm512_set1_ps(x), *acc);
-            }
+            unrolled!(token < TOKENS, {
+                let x = _mm512_castsi512_ps(broadcast(x.add(token * 4)));
+                acc[token] = _mm512_fmadd_ps(rows, x, acc[token]);
+            });
+            weights = weights.add(16 * BYTES);
+            x = x.add(TOKENS * 4);
         }
         for (token, acc) in acc.into_iter().enumerate() {
             _mm512_storeu_ps(tile.out.add(token * tile.out_stride), acc);

@@ -5,7 +5,7 @@
 //! of four rows of a tile side by side; more tokens take them one after the other.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, implementations, unrolled};
 use super::layout::{Interleave, PARAM_BYTES};
 use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
 use core::arch::aarch64::*;
@@ -110,18 +110,19 @@ unsafe fn many_tokens<
             } else {
                 scale
             };
-            for acc in &mut acc {
-                let x = load_x::<BLOCK>(record);
-                let numbers = vld1q_f32(record.add(BLOCK).cast());
+            unrolled!(token < TOKENS, {
+                let x = load_x::<BLOCK>(record.add(token * (BLOCK + NUMBER_BYTES)));
+                let numbers = record.add(token * (BLOCK + NUMBER_BYTES) + BLOCK);
+                let numbers = vld1q_f32(numbers.cast());
                 let start = if BITS == 4 {
                     start(numbers)
                 } else {
                     vdupq_n_s32(0)
                 };
                 let dot = dot::<BLOCK>(start, &codes, &x);
-                *acc = accumulate::<OFFSET>(*acc, dot, scale, offset, numbers);
-                record = record.add(BLOCK + NUMBER_BYTES);
-            }
+                acc[token] = accumulate::<OFFSET>(acc[token], dot, scale, offset, numbers);
+            });
+            record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
             weights = weights.add(4 * group_bytes);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
         }

@@ -6,7 +6,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::dotprod::sdot;
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, implementations, unrolled};
 use super::layout::{Interleave, PARAM_BYTES};
 use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
 use core::arch::aarch64::*;
@@ -90,7 +90,8 @@ unsafe fn token_pairs<
             } else {
                 scale
             };
-            for acc in acc.as_chunks_mut::<2>().0 {
+            unrolled!(pair < TOKENS / 2, at most 4, {
+                let record = record.add(pair * 2 * (BLOCK + NUMBER_BYTES));
                 let numbers = record.add(2 * BLOCK);
                 let factor = both(numbers);
                 let sums = both(numbers.add(8));
@@ -100,20 +101,21 @@ unsafe fn token_pairs<
                     vdupq_n_s32(0)
                 };
                 let mut dot = [start; 2];
-                for j in 0..BLOCK / 8 {
+                unrolled!(j < BLOCK / 8, at most 4, {
                     let x = vld1q_s8(record.add(j * 16).cast());
                     dot[0] = smmla(dot[0], first[j], x);
                     dot[1] = smmla(dot[1], second[j], x);
-                }
-                for half in 0..2 {
+                });
+                unrolled!(half < 2, at most 2, {
+                    let acc = &mut acc[pair * 2 + half];
                     let factor = vmulq_f32(factor, scale[half]);
-                    acc[half] = vfmaq_f32(acc[half], vcvtq_f32_s32(dot[half]), factor);
+                    *acc = vfmaq_f32(*acc, vcvtq_f32_s32(dot[half]), factor);
                     if OFFSET {
-                        acc[half] = vfmaq_f32(acc[half], sums, offset[half]);
+                        *acc = vfmaq_f32(*acc, sums, offset[half]);
                     }
-                }
-                record = record.add(2 * (BLOCK + NUMBER_BYTES));
-            }
+                });
+            });
+            record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
             weights = weights.add(4 * group_bytes);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
         }

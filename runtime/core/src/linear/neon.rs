@@ -9,7 +9,7 @@
 //! other, with the sums of all tokens in registers.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, implementations, unrolled};
 use super::layout::{Interleave, PARAM_BYTES};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -58,9 +58,9 @@ unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile
         let mut record = tile.activations;
         for _ in 0..tile.shape.blocks {
             let mut x = [vdupq_n_s8(0); 8];
-            for (j, x) in x.iter_mut().enumerate().take(BLOCK / 4) {
-                *x = vld1q_s8(record.add(j * 16).cast());
-            }
+            unrolled!(j < BLOCK / 4, {
+                x[j] = vld1q_s8(record.add(j * 16).cast());
+            });
             let numbers = vld1q_f32(record.add(BLOCK * 4).cast());
             let scales = widen16(params);
             let offsets = if OFFSET {
@@ -68,11 +68,12 @@ unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile
             } else {
                 scales
             };
-            for (group, acc) in acc.iter_mut().enumerate() {
+            unrolled!(group < 4, at most 4, {
                 let codes = load_codes::<BITS, BLOCK>(weights.add(group * group_bytes));
                 let dot = dot::<BITS, BLOCK>(&codes, &x, numbers);
-                *acc = accumulate::<OFFSET>(*acc, dot, scales[group], offsets[group], numbers);
-            }
+                acc[group] =
+                    accumulate::<OFFSET>(acc[group], dot, scales[group], offsets[group], numbers);
+            });
             weights = weights.add(4 * group_bytes);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
             record = record.add(BLOCK * 4 + NUMBER_BYTES);
@@ -111,16 +112,17 @@ unsafe fn many_tokens<
             } else {
                 scale
             };
-            for acc in &mut acc {
+            unrolled!(token < TOKENS, {
+                let record = record.add(token * (BLOCK * 4 + NUMBER_BYTES));
                 let mut x = [vdupq_n_s8(0); 8];
-                for (j, x) in x.iter_mut().enumerate().take(BLOCK / 4) {
-                    *x = vld1q_s8(record.add(j * 16).cast());
-                }
+                unrolled!(j < BLOCK / 4, {
+                    x[j] = vld1q_s8(record.add(j * 16).cast());
+                });
                 let numbers = vld1q_f32(record.add(BLOCK * 4).cast());
                 let dot = dot::<BITS, BLOCK>(&codes, &x, numbers);
-                *acc = accumulate::<OFFSET>(*acc, dot, scale, offset, numbers);
-                record = record.add(BLOCK * 4 + NUMBER_BYTES);
-            }
+                acc[token] = accumulate::<OFFSET>(acc[token], dot, scale, offset, numbers);
+            });
+            record = record.add(TOKENS * (BLOCK * 4 + NUMBER_BYTES));
             weights = weights.add(4 * group_bytes);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
         }
@@ -139,17 +141,19 @@ fn dot<const BITS: u8, const BLOCK: usize>(
     if BITS == 4 {
         let mut pairs = vmull_s8(vget_low_s8(codes[0]), vget_low_s8(x[0]));
         pairs = vmlal_high_s8(pairs, codes[0], x[0]);
-        for (&codes, &x) in codes.iter().zip(x).take(BLOCK / 4).skip(1) {
-            pairs = vmlal_s8(pairs, vget_low_s8(codes), vget_low_s8(x));
-            pairs = vmlal_high_s8(pairs, codes, x);
-        }
+        unrolled!(j < BLOCK / 4, {
+            if j > 0 {
+                pairs = vmlal_s8(pairs, vget_low_s8(codes[j]), vget_low_s8(x[j]));
+                pairs = vmlal_high_s8(pairs, codes[j], x[j]);
+            }
+        });
         vpadalq_s16(start(numbers), pairs)
     } else {
         let mut sum = vdupq_n_s32(0);
-        for (&codes, &x) in codes.iter().zip(x).take(BLOCK / 4) {
-            let pairs = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
-            sum = vpadalq_s16(sum, vmlal_high_s8(pairs, codes, x));
-        }
+        unrolled!(j < BLOCK / 4, {
+            let pairs = vmull_s8(vget_low_s8(codes[j]), vget_low_s8(x[j]));
+            sum = vpadalq_s16(sum, vmlal_high_s8(pairs, codes[j], x[j]));
+        });
         sum
     }
 }
@@ -317,20 +321,20 @@ unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usiz
         let mut x = tile.activations.cast::<f32>();
         for _ in 0..tile.shape.blocks {
             let mut rows = [vdupq_n_f32(0.0); GROUPS];
-            for (group, rows) in rows.iter_mut().enumerate() {
+            unrolled!(group < GROUPS, at most 4, {
                 let at = weights.add(group * 4 * BYTES);
-                *rows = if BYTES == 2 {
+                rows[group] = if BYTES == 2 {
                     widen(at)
                 } else {
                     vld1q_f32(at.cast())
                 };
-            }
-            for token in 0..TOKENS {
+            });
+            unrolled!(token < TOKENS, {
                 let x = vld1q_dup_f32(x.add(token));
-                for (acc, &rows) in acc.iter_mut().zip(&rows) {
-                    acc[token] = vfmaq_f32(acc[token], rows, x);
-                }
-            }
+                unrolled!(group < GROUPS, at most 4, {
+                    acc[group][token] = vfmaq_f32(acc[group][token], rows[group], x);
+                });
+            });
             weights = weights.add(16 * BYTES);
             x = x.add(TOKENS);
         }
