@@ -9,6 +9,9 @@ mod special;
 mod vocabulary;
 mod word_piece;
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Map, Value as Json, json};
 
 use crate::checkpoint::gguf::{Gguf, Value};

@@ -7,6 +7,8 @@ mod rope;
 mod value;
 
 #[cfg(test)]
+pub(crate) mod builder;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
