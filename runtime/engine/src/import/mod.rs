@@ -5,6 +5,7 @@
 //! tensor against the bytes that are really there (external files through [`external`]),
 //! [`names`] checks that the graph is a graph, [`unsupported`] lists what nothing can run.
 
+mod attributes;
 mod bytes;
 mod external;
 pub(crate) mod guard;
@@ -32,6 +33,9 @@ use external::ExternalFiles;
 
 /// The largest model file that is read: protobuf itself stops at 2 GiB, external data doesn't.
 const MAX_MODEL_BYTES: usize = i32::MAX as usize;
+
+/// The most axes of a tensor: tract's own limit is looser, but no transformer needs more.
+const MAX_RANK: usize = 8;
 
 const EXPORT_AGAIN: &str = "fetch or export the model again";
 
@@ -117,6 +121,9 @@ impl OnnxModel {
         }
         let table = tensor::check_all(&path, file, &skeleton.payloads, external, &mut proto)?;
         names::check(&path, &mut proto)?;
+        if let Some(graph) = &proto.graph {
+            attributes::check(&path, graph)?;
+        }
         Ok(OnnxModel {
             path,
             proto,

@@ -10,11 +10,9 @@ use tract_onnx::pb::{self, tensor_proto::DataLocation};
 
 use super::external::ExternalFiles;
 use super::resolver::TableResolver;
-use super::{EXPORT_AGAIN, TensorBytes, invalid};
+use super::{EXPORT_AGAIN, MAX_RANK, TensorBytes, invalid};
 use crate::Error;
 
-/// tract's own limit is looser; no transformer needs more.
-const MAX_RANK: usize = 8;
 /// Elements a tensor may claim, counting zero dimensions as one.
 const MAX_ELEMENTS: usize = 1 << 40;
 
