@@ -96,7 +96,7 @@ fn peers() -> Result<Vec<(String, Peer)>> {
     let script = workspace::root()?.join("targets/xtask/peers/onnxruntime_speed.py");
     let python = python::peers()?;
     let mut peers = Vec::new();
-    for weights in ["q4", "q8", "f32"] {
+    for weights in ["q4", models::PACKED, "q8", "f32"] {
         let model = models::export(&exporter, Base::SmolLm2, weights)?;
         peers.push((
             format!("furlong {weights}"),
@@ -107,14 +107,14 @@ fn peers() -> Result<Vec<(String, Peer)>> {
         ));
         let command = vec![python.clone(), script.clone()];
         peers.push((
-            format!("ONNX Runtime, same {weights} file"),
+            format!("ONNX Runtime {weights}"),
             Peer::Script {
                 command,
                 model: model.clone(),
             },
         ));
         peers.push((
-            format!("stock tract, same {weights} file"),
+            format!("stock tract {weights}"),
             Peer::Script {
                 command: vec![stock.clone()],
                 model,
