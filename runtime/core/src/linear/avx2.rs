@@ -6,7 +6,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations, unrolled};
-use super::layout::{Interleave, PARAM_BYTES};
+use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES};
 use core::arch::x86_64::*;
 
 implementations! {
@@ -198,6 +198,9 @@ unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usiz
         let mut weights = tile.weights.add(first * 8 * BYTES);
         let mut x = tile.activations;
         for _ in 0..tile.shape.blocks {
+            if TOKENS == 1 {
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(DENSE_PREFETCH).cast());
+            }
             let mut rows = [_mm256_setzero_ps(); GROUPS];
             unrolled!(group < GROUPS, at most 2, {
                 let at = weights.add(group * 8 * BYTES);

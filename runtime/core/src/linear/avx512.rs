@@ -5,7 +5,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations, unrolled};
-use super::layout::{Interleave, PARAM_BYTES};
+use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES};
 use core::arch::x86_64::*;
 
 implementations! {
@@ -130,6 +130,9 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
         let mut weights = tile.weights;
         let mut x = tile.activations;
         for _ in 0..tile.shape.blocks {
+            if TOKENS == 1 {
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(DENSE_PREFETCH).cast());
+            }
             let rows = if BYTES == 2 {
                 widen(weights)
             } else {
