@@ -6,9 +6,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::constants;
 use super::draft::{Draft, NodeId, float, input, int, output, size};
-use super::spec::{
-    FloatWidth, LinearPart, LinearSpec, OpSpec, WeightData, WeightFormat, WeightSource, ZeroPoints,
-};
+use super::spec::{LinearPart, LinearSpec, OpSpec, WeightData, WeightSource, ZeroPoints};
 use crate::Error;
 use crate::import::ElementType;
 
@@ -18,8 +16,8 @@ struct Found {
     bias: Option<Arc<[f32]>>,
 }
 
-/// Rewrites every linear layer with constant weights; f32 ones only if `singles`.
-pub(crate) fn rewrite(draft: &mut Draft, singles: bool) -> Result<(), Error> {
+/// Rewrites every linear layer with constant weights.
+pub(crate) fn rewrite(draft: &mut Draft) -> Result<(), Error> {
     for id in draft.ids() {
         let Some(node) = draft.node(id) else { continue };
         let found = match node.op_type.as_str() {
@@ -28,9 +26,7 @@ pub(crate) fn rewrite(draft: &mut Draft, singles: bool) -> Result<(), Error> {
             "MatMulNBits" => mat_mul_nbits(draft, node)?,
             _ => None,
         };
-        if let Some(found) = found
-            && (singles || found.weights.format() != WeightFormat::Dense(FloatWidth::F32))
-        {
+        if let Some(found) = found {
             replace(draft, id, found)?;
         }
     }

@@ -10,6 +10,7 @@ mod attention;
 mod constants;
 mod draft;
 mod foreign_attention;
+mod foreign_half;
 mod foreign_norm;
 mod gated;
 mod gather;
@@ -21,6 +22,8 @@ mod spec;
 pub(crate) use draft::Draft;
 pub(crate) use head::Head;
 pub(crate) use spec::*;
+
+use foreign_half::Interface;
 
 use crate::Error;
 use crate::import::OnnxModel;
@@ -36,37 +39,36 @@ pub(crate) struct Rewritten {
     pub specs: Vec<OpSpec>,
     /// The linear layer that makes the logits, cut off a decoder.
     pub head: Option<Head>,
-    /// Attention layers that keep their own cache.
-    pub layers: usize,
 }
 
 /// Rewrites a graph that keeps its inputs and outputs: encoders, and whatever else.
-pub(crate) fn rewrite_graph(model: OnnxModel) -> Result<Rewritten, Error> {
+pub(crate) fn rewrite_graph(mut model: OnnxModel) -> Result<Rewritten, Error> {
+    foreign_half::widen(&mut model, Interface::Kept)?;
     let mut draft = Draft::new(model)?;
-    // Such graphs read many tokens at once, where tract's f32 products are the faster ones.
-    rewrite_ops(&mut draft, false)?;
+    rewrite_ops(&mut draft)?;
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
     let (model, specs) = draft.finish();
-    Ok(Rewritten { model, specs, head: None, layers: 0 })
+    Ok(Rewritten { model, specs, head: None })
 }
 
 /// Rewrites a decoder: its cache moves into the attention ops, and its head out of the graph.
-pub(crate) fn rewrite_decoder(model: OnnxModel) -> Result<Rewritten, Error> {
+pub(crate) fn rewrite_decoder(mut model: OnnxModel) -> Result<Rewritten, Error> {
+    foreign_half::widen(&mut model, Interface::Widened)?;
     let mut draft = Draft::new(model)?;
-    rewrite_ops(&mut draft, true)?;
-    let layers = attention::rewrite(&mut draft)?;
+    rewrite_ops(&mut draft)?;
+    attention::rewrite(&mut draft)?;
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
     let head = head::cut(&mut draft);
     let (model, specs) = draft.finish();
-    Ok(Rewritten { model, specs, head, layers })
+    Ok(Rewritten { model, specs, head })
 }
 
-fn rewrite_ops(draft: &mut Draft, singles: bool) -> Result<(), Error> {
+fn rewrite_ops(draft: &mut Draft) -> Result<(), Error> {
     constants::lift(draft);
     foreign_norm::rewrite(draft)?;
-    linear::rewrite(draft, singles)?;
+    linear::rewrite(draft)?;
     gather::rewrite(draft)?;
     activation::rewrite(draft);
     Ok(())
