@@ -92,6 +92,7 @@ impl Isa {
 }
 
 /// Asks the CPU with `std`, else the compiler's target features.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! has {
     ($detect:ident: $($feature:tt),+) => {{
         #[cfg(any(feature = "std", test))]

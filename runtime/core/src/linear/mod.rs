@@ -36,7 +36,7 @@ mod scalar;
 
 pub use activations::ActivationLayout;
 
-use crate::{Error, Isa, IsaKind, MatrixMut, Operand, WeightFormat, Weights};
+use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
 use activations::TOKEN_GROUPS;
 use core::ops::Range;
 use kernel::{Implementation, Tile};
@@ -87,15 +87,15 @@ impl LinearKernel {
         }
         let implementation = match isa.kind() {
             #[cfg(target_arch = "x86_64")]
-            IsaKind::Avx2 => avx2::implementation(format),
+            crate::IsaKind::Avx2 => avx2::implementation(format),
             #[cfg(target_arch = "x86_64")]
-            IsaKind::Avx512Vnni => avx512::implementation(format),
+            crate::IsaKind::Avx512Vnni => avx512::implementation(format),
             #[cfg(target_arch = "aarch64")]
-            IsaKind::Neon => neon::implementation(format),
+            crate::IsaKind::Neon => neon::implementation(format),
             #[cfg(target_arch = "aarch64")]
-            IsaKind::NeonDotprod => dotprod::implementation(format),
+            crate::IsaKind::NeonDotprod => dotprod::implementation(format),
             #[cfg(target_arch = "aarch64")]
-            IsaKind::NeonI8mm => i8mm::implementation(format),
+            crate::IsaKind::NeonI8mm => i8mm::implementation(format),
             _ => scalar::implementation(format),
         };
         Ok(LinearKernel {

@@ -74,25 +74,38 @@ fn row_multiplier(weights: &BlockWeights<'_>, row: usize, blocks: usize) -> (f32
 
 /// Scatters one row's code bytes of one block.
 fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave: Interleave) {
-    let half = source.len() / 2;
-    let flip = if interleave.unsigned { 0 } else { 0x80 };
-    for byte in (0..source.len()).step_by(interleave.unit.min(source.len())) {
-        let unit = interleave.unit.min(source.len());
-        let at = interleave.position(row, byte, source.len());
-        let Some(target) = target.get_mut(at..at + unit) else {
-            return;
-        };
-        for (i, target) in target.iter_mut().enumerate() {
-            let byte = byte + i;
-            let code = if bits == 4 {
-                source.get(byte).copied()
-            } else if byte < half {
-                source.get(2 * byte).map(|c| c ^ flip)
-            } else {
-                source.get(2 * (byte - half) + 1).map(|c| c ^ flip)
-            };
-            *target = code.unwrap_or(0);
+    let mut ordered = [0; MAX_ROW_BYTES];
+    let source = if bits == 4 {
+        source
+    } else {
+        let flip = if interleave.unsigned { 0 } else { 0x80 };
+        let (even, odd) = ordered.split_at_mut(source.len() / 2);
+        for ((even, odd), &[a, b]) in even.iter_mut().zip(odd).zip(source.as_chunks::<2>().0) {
+            (*even, *odd) = (a ^ flip, b ^ flip);
         }
+        ordered.get(..source.len()).unwrap_or(&[])
+    };
+    match interleave.unit {
+        2 => put_units::<2>(target, source, row, interleave),
+        4 => put_units::<4>(target, source, row, interleave),
+        _ => put_units::<8>(target, source, row, interleave),
+    }
+}
+
+/// The most code bytes one row has in one block: 32 columns of 8 bits.
+const MAX_ROW_BYTES: usize = 32;
+
+fn put_units<const UNIT: usize>(
+    target: &mut [u8],
+    source: &[u8],
+    row: usize,
+    interleave: Interleave,
+) {
+    let first = interleave.position(row, 0, source.len()) / UNIT;
+    let places = target.as_chunks_mut::<UNIT>().0.iter_mut();
+    let places = places.skip(first).step_by(interleave.rows);
+    for (place, unit) in places.zip(source.as_chunks::<UNIT>().0) {
+        *place = *unit;
     }
 }
 

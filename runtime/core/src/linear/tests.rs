@@ -1,7 +1,7 @@
 //! Every instruction set of this CPU against the scalar twin, bit for bit, and the twin against the formula.
 
 use super::*;
-use crate::{BlockWeights, DenseWeights, Floats, ZeroPoints, f16, gather::gather_row};
+use crate::{BlockWeights, DenseWeights, Floats, IsaKind, ZeroPoints, f16, gather::gather_row};
 use proptest::prelude::*;
 use std::vec::Vec;
 
