@@ -115,3 +115,8 @@ fn block_quantised_layers_of_all_forms_agree() {
         assert!(cosine > 0.999, "{name}: cosine {cosine}");
     }
 }
+
+#[test]
+fn a_cache_that_the_caller_keeps_goes_in_and_out() {
+    assert!(run("gqa_packed", false) > 0.999_999);
+}

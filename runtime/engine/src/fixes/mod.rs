@@ -3,6 +3,7 @@
 
 mod attention;
 mod flatten;
+mod group_query_attention;
 mod mul;
 mod quantize_linear;
 
@@ -12,6 +13,7 @@ use tract_onnx::model::OnnxOpRegister;
 pub(crate) fn register(ops: &mut OnnxOpRegister) {
     ops.insert("Attention", attention::build);
     ops.insert("Flatten", flatten::build);
+    ops.insert("GroupQueryAttention", group_query_attention::build);
     ops.insert("Mul", mul::build);
     ops.insert("QuantizeLinear", quantize_linear::build);
 }
