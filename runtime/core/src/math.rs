@@ -85,15 +85,10 @@ pub(crate) const LANES: usize = 16;
 /// Adds the sixteen running sums as a balanced tree.
 #[inline(always)]
 pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
-    let mut sums = lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
-        width /= 2;
-    }
-    sums[0]
+    let (low, high) = lanes.split_at(8);
+    let eight: [f32; 8] = core::array::from_fn(|i| low[i] + high[i]);
+    let four: [f32; 4] = core::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 #[cfg(test)]

@@ -43,4 +43,25 @@ macro_rules! for_each_isa {
     };
 }
 
+/// Repeats a block for `$i` = 0, 1, … below a constant of at most 8 (or 4 or 2, if said so), written out: the
+/// compiler leaves longer loops over an array of sums alone, and keeps the sums in memory.
+macro_rules! unrolled {
+    ($i:ident < $count:expr, $body:block) => {
+        $crate::vector::unrolled!(@ $i, $count, $body, 0 1 2 3 4 5 6 7)
+    };
+    ($i:ident < $count:expr, at most 4, $body:block) => {
+        $crate::vector::unrolled!(@ $i, $count, $body, 0 1 2 3)
+    };
+    ($i:ident < $count:expr, at most 2, $body:block) => {
+        $crate::vector::unrolled!(@ $i, $count, $body, 0 1)
+    };
+    (@ $i:ident, $count:expr, $body:block, $($n:literal)+) => {
+        $(if $n < $count {
+            let $i = $n;
+            $body
+        })+
+    };
+}
+
 pub(crate) use for_each_isa;
+pub(crate) use unrolled;

@@ -1,16 +1,23 @@
 //! Sixteen values at a time: loading f32 and f16, and fused multiply-add.
 
-use super::{AttentionShape, heads};
-use crate::math::{LANES, fma};
+use crate::math::LANES;
 use crate::{Error, Isa, Operand, f16};
 
 /// A way to load sixteen cached values.
 pub(super) trait Load {
     /// What the cache holds.
-    type Item: Copy;
+    type Item: Copy + Default;
 
-    /// Loads up to sixteen values; the rest are zeros.
-    fn load(items: &[Self::Item]) -> [f32; LANES];
+    /// Widens sixteen values.
+    fn load(items: &[Self::Item; LANES]) -> [f32; LANES];
+}
+
+/// At most sixteen values, the rest zeros.
+#[inline(always)]
+pub(super) fn padded<T: Copy + Default>(items: &[T]) -> [T; LANES] {
+    let mut padded = [T::default(); LANES];
+    padded.iter_mut().zip(items).for_each(|(p, &x)| *p = x);
+    padded
 }
 
 /// f32 as it is.
@@ -20,46 +27,26 @@ impl Load for F32 {
     type Item = f32;
 
     #[inline(always)]
-    fn load(items: &[f32]) -> [f32; LANES] {
-        match items.first_chunk::<LANES>() {
-            Some(items) => *items,
-            None => {
-                let mut padded = [0.0; LANES];
-                padded.iter_mut().zip(items).for_each(|(p, &x)| *p = x);
-                padded
-            }
-        }
+    fn load(items: &[f32; LANES]) -> [f32; LANES] {
+        *items
     }
 }
 
-/// Pads a short slice of halves.
-#[inline(always)]
-fn pad(items: &[f16]) -> [f16; LANES] {
-    match items.first_chunk::<LANES>() {
-        Some(items) => *items,
-        None => {
-            let mut padded = [f16::ZERO; LANES];
-            padded.iter_mut().zip(items).for_each(|(p, &x)| *p = x);
-            padded
-        }
-    }
-}
-
-/// f16, widened one by one.
-struct F16;
+/// f16, widened in the way every CPU of the architecture can.
+pub(super) struct F16;
 
 impl Load for F16 {
     type Item = f16;
 
     #[inline(always)]
-    fn load(items: &[f16]) -> [f32; LANES] {
+    fn load(items: &[f16; LANES]) -> [f32; LANES] {
         #[cfg(target_arch = "aarch64")]
         {
-            widen_neon(&pad(items))
+            widen_neon(items)
         }
         #[cfg(not(target_arch = "aarch64"))]
         {
-            pad(items).map(f16::to_f32)
+            items.map(f16::to_f32)
         }
     }
 }
@@ -92,18 +79,17 @@ fn widen_neon(items: &[f16; LANES]) -> [f32; LANES] {
 
 /// f16 with the F16C instructions: only inside functions that enable them.
 #[cfg(target_arch = "x86_64")]
-struct F16c;
+pub(super) struct F16c;
 
 #[cfg(target_arch = "x86_64")]
 impl Load for F16c {
     type Item = f16;
 
     #[inline(always)]
-    fn load(items: &[f16]) -> [f32; LANES] {
+    fn load(items: &[f16; LANES]) -> [f32; LANES] {
         use core::arch::x86_64::{__m256, _mm_loadu_si128, _mm256_cvtph_ps};
-        let items = pad(items);
         // SAFETY: two times eight values of sixteen are read, and [__m256; 2] is sixteen f32. This type is
-        // used by `avx2` and `avx512` below only, whose callers hold the proof that the CPU has F16C.
+        // used by the copies of `online` for AVX2 and AVX-512 only, whose callers hold the proof that the CPU has F16C.
         unsafe {
             let low = _mm256_cvtph_ps(_mm_loadu_si128(items.as_ptr().cast()));
             let high = _mm256_cvtph_ps(_mm_loadu_si128(items.as_ptr().add(8).cast()));
@@ -116,70 +102,21 @@ impl Load for F16c {
 #[inline(always)]
 pub(super) fn fma_lanes(acc: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
     #[cfg(target_arch = "aarch64")]
-    for part in 0..4 {
+    crate::vector::unrolled!(part < 4, at most 4, {
         use core::arch::aarch64::{vfmaq_f32, vld1q_f32, vst1q_f32};
         // SAFETY: `part * 4 + 4 <= 16`; every AArch64 target of this crate has Advanced SIMD.
         unsafe {
             let at = acc.as_mut_ptr().add(part * 4);
-            let (a, b) = (
-                vld1q_f32(a.as_ptr().add(part * 4)),
-                vld1q_f32(b.as_ptr().add(part * 4)),
-            );
+            let a = vld1q_f32(a.as_ptr().add(part * 4));
+            let b = vld1q_f32(b.as_ptr().add(part * 4));
             vst1q_f32(at, vfmaq_f32(vld1q_f32(at), a, b));
         }
-    }
+    });
     #[cfg(not(target_arch = "aarch64"))]
     for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
-        *acc = fma(a, b, *acc);
+        *acc = crate::math::fma(a, b, *acc);
     }
-    #[cfg(target_arch = "aarch64")]
-    let _ = fma;
 }
-
-/// The instruction set's copy of [`heads`] for each kind of cache.
-macro_rules! for_cache {
-    ($name:ident, $item:ty, $plain:ty, $x86:ty) => {
-        pub(super) fn $name(
-            isa: Isa,
-            shape: &AttentionShape,
-            q: &[f32],
-            k: &[$item],
-            v: &[$item],
-            out: &mut [f32],
-        ) {
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2(shape: &AttentionShape, q: &[f32], k: &[$item], v: &[$item], out: &mut [f32]) {
-                heads::<$x86>(shape, q, k, v, out);
-            }
-
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512(
-                shape: &AttentionShape,
-                q: &[f32],
-                k: &[$item],
-                v: &[$item],
-                out: &mut [f32],
-            ) {
-                heads::<$x86>(shape, q, k, v, out);
-            }
-
-            match isa.kind() {
-                // SAFETY: the `Isa` proves that the CPU has these features.
-                #[cfg(target_arch = "x86_64")]
-                crate::IsaKind::Avx2 => unsafe { avx2(shape, q, k, v, out) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                crate::IsaKind::Avx512Vnni => unsafe { avx512(shape, q, k, v, out) },
-                _ => heads::<$plain>(shape, q, k, v, out),
-            }
-        }
-    };
-}
-
-for_cache!(heads_f32, f32, F32, F32);
-for_cache!(heads_f16, f16, F16, F16c);
 
 /// Rounds f32 values to f16, to nearest even: what goes into an f16 cache.
 ///

@@ -10,12 +10,11 @@
 //! every instruction set, and whether it came alone or in a prompt.
 
 mod lanes;
+mod online;
 
 pub use lanes::narrow_to_f16;
 
-use crate::math::{LANES, exp, sum_lanes};
 use crate::{Error, Floats, Isa, MatrixMut, Operand};
-use lanes::{Load, fma_lanes};
 
 /// Which positions a token sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,8 +53,6 @@ pub struct AttentionShape {
     pub visible: Visible,
 }
 
-/// Positions of a block of the online softmax.
-const BLOCK: usize = 32;
 /// Query heads that are computed side by side.
 const HEADS: usize = 4;
 
@@ -114,7 +111,7 @@ pub fn attend(
                     let values = values
                         .get(start * shape.value_dim..end * shape.value_dim)
                         .unwrap_or(&[]);
-                    lanes::heads_f32(isa, shape, queries, keys, values, out);
+                    online::heads_f32(isa, shape, queries, keys, values, out);
                 }
                 (Floats::F16(keys), Floats::F16(values)) => {
                     let keys = keys
@@ -123,7 +120,7 @@ pub fn attend(
                     let values = values
                         .get(start * shape.value_dim..end * shape.value_dim)
                         .unwrap_or(&[]);
-                    lanes::heads_f16(isa, shape, queries, keys, values, out);
+                    online::heads_f16(isa, shape, queries, keys, values, out);
                 }
                 _ => return Err(Error::Shape),
             }
@@ -175,131 +172,6 @@ fn check(
         return Err(Error::Length(Operand::Output));
     }
     Ok(positions)
-}
-
-/// Up to [`HEADS`] query heads over the visible keys and values. `out` starts as zeros.
-#[inline(always)]
-fn heads<L: Load>(
-    shape: &AttentionShape,
-    queries: &[f32],
-    keys: &[L::Item],
-    values: &[L::Item],
-    out: &mut [f32],
-) {
-    match queries.len() / shape.head_dim {
-        1 => online::<L, 1>(shape, queries, keys, values, out),
-        2 => online::<L, 2>(shape, queries, keys, values, out),
-        3 => online::<L, 3>(shape, queries, keys, values, out),
-        _ => online::<L, HEADS>(shape, queries, keys, values, out),
-    }
-}
-
-#[inline(always)]
-fn online<L: Load, const N: usize>(
-    shape: &AttentionShape,
-    queries: &[f32],
-    keys: &[L::Item],
-    values: &[L::Item],
-    out: &mut [f32],
-) {
-    let mut largest = [f32::NEG_INFINITY; N];
-    let mut total = [0f32; N];
-    let blocks = keys
-        .chunks(BLOCK * shape.head_dim)
-        .zip(values.chunks(BLOCK * shape.value_dim));
-    for (keys, values) in blocks {
-        // Scores of positions that are not there stay -∞ and get no weight.
-        let mut scores = [[f32::NEG_INFINITY; BLOCK]; N];
-        for (position, key) in keys.chunks_exact(shape.head_dim).enumerate() {
-            let dots = dot::<L, N>(queries, key);
-            for (scores, dot) in scores.iter_mut().zip(dots) {
-                scores[position % BLOCK] = dot * shape.scale;
-            }
-        }
-        for head in 0..N {
-            if let Some(cap) = shape.softcap {
-                scores[head]
-                    .iter_mut()
-                    .for_each(|s| *s = cap * crate::math::tanh(*s / cap));
-                let visible = keys.len() / shape.head_dim;
-                scores[head]
-                    .iter_mut()
-                    .skip(visible)
-                    .for_each(|s| *s = f32::NEG_INFINITY);
-            }
-            let block_largest = scores[head]
-                .iter()
-                .fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
-            if block_largest > largest[head] {
-                // exp(-∞ - finite) is 0: the first block scales zeros.
-                let shrink = exp(largest[head] - block_largest);
-                largest[head] = block_largest;
-                total[head] *= shrink;
-                if let Some(out) = out.get_mut(head * shape.value_dim..(head + 1) * shape.value_dim)
-                {
-                    out.iter_mut().for_each(|y| *y *= shrink);
-                }
-            }
-            let mut lanes = [0f32; LANES];
-            for scores in scores[head].as_chunks_mut::<LANES>().0 {
-                for (lane, score) in lanes.iter_mut().zip(scores) {
-                    *score = exp(*score - largest[head]);
-                    *lane += *score;
-                }
-            }
-            total[head] += sum_lanes(lanes);
-        }
-        weigh::<L, N>(shape.value_dim, &scores, values, out);
-    }
-    for (out, total) in out.chunks_exact_mut(shape.value_dim).zip(total) {
-        let factor = if total > 0.0 { 1.0 / total } else { total };
-        out.iter_mut().for_each(|y| *y *= factor);
-    }
-}
-
-/// The dot products of one key with `N` queries.
-#[inline(always)]
-fn dot<L: Load, const N: usize>(queries: &[f32], key: &[L::Item]) -> [f32; N] {
-    let mut lanes = [[0f32; LANES]; N];
-    for (index, key_part) in key.chunks(LANES).enumerate() {
-        let k = L::load(key_part);
-        for (head, lanes) in lanes.iter_mut().enumerate() {
-            let start = head * key.len() + index * LANES;
-            let q = lanes::F32::load(queries.get(start..start + key_part.len()).unwrap_or(&[]));
-            fma_lanes(lanes, &k, &q);
-        }
-    }
-    lanes.map(sum_lanes)
-}
-
-/// Adds the weighted values of a block to the outputs of `N` heads.
-#[inline(always)]
-fn weigh<L: Load, const N: usize>(
-    value_dim: usize,
-    weights: &[[f32; BLOCK]; N],
-    values: &[L::Item],
-    out: &mut [f32],
-) {
-    for start in (0..value_dim).step_by(LANES) {
-        let width = LANES.min(value_dim - start);
-        let mut sums = [[0f32; LANES]; N];
-        for (head, sums) in sums.iter_mut().enumerate() {
-            let at = head * value_dim + start;
-            *sums = lanes::F32::load(out.get(at..at + width).unwrap_or(&[]));
-        }
-        for (position, value) in values.chunks_exact(value_dim).enumerate() {
-            let v = L::load(value.get(start..start + width).unwrap_or(&[]));
-            for (sums, weights) in sums.iter_mut().zip(weights) {
-                fma_lanes(sums, &v, &[weights[position % BLOCK]; LANES]);
-            }
-        }
-        for (head, sums) in sums.iter().enumerate() {
-            let at = head * value_dim + start;
-            if let Some(out) = out.get_mut(at..at + width) {
-                out.iter_mut().zip(sums).for_each(|(y, s)| *y = *s);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 //! activation: a pair is at most 2 * 128 * 127, below 2¹⁵ as well.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations, unrolled};
+use super::kernel::{Tile, implementations};
 use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES};
+use crate::vector::unrolled;
 use core::arch::x86_64::*;
 
 implementations! {

@@ -4,8 +4,9 @@
 //! sum starts at `-middle * Σq`, which the prepared activations hold.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations, unrolled};
+use super::kernel::{Tile, implementations};
 use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES};
+use crate::vector::unrolled;
 use core::arch::x86_64::*;
 
 implementations! {

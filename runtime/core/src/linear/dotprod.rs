@@ -5,9 +5,10 @@
 //! of four rows of a tile side by side; more tokens take them one after the other.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations, unrolled};
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
 use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
+use crate::vector::unrolled;
 use core::arch::aarch64::*;
 use core::arch::asm;
 

@@ -139,27 +139,4 @@ macro_rules! implementations {
     };
 }
 
-/// Repeats a block for `$i` = 0, 1, … below a constant of at most 8 (or 4 or 2, if said so), written out: the
-/// compiler leaves longer loops over an array of sums alone, and keeps the sums in memory.
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-macro_rules! unrolled {
-    ($i:ident < $count:expr, $body:block) => {
-        $crate::linear::kernel::unrolled!(@ $i, $count, $body, 0 1 2 3 4 5 6 7)
-    };
-    ($i:ident < $count:expr, at most 4, $body:block) => {
-        $crate::linear::kernel::unrolled!(@ $i, $count, $body, 0 1 2 3)
-    };
-    ($i:ident < $count:expr, at most 2, $body:block) => {
-        $crate::linear::kernel::unrolled!(@ $i, $count, $body, 0 1)
-    };
-    (@ $i:ident, $count:expr, $body:block, $($n:literal)+) => {
-        $(if $n < $count {
-            let $i = $n;
-            $body
-        })+
-    };
-}
-
 pub(crate) use implementations;
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-pub(crate) use unrolled;

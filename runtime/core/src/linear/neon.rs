@@ -9,8 +9,9 @@
 //! other, with the sums of all tokens in registers.
 
 use super::activations::{NUMBER_BYTES, Order};
-use super::kernel::{Tile, implementations, unrolled};
+use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
+use crate::vector::unrolled;
 use core::arch::aarch64::*;
 use core::arch::asm;
 

@@ -1,0 +1,209 @@
+//! The online softmax of up to four query heads, and its copies for the instruction sets.
+
+use super::lanes::{F16, F32, Load, fma_lanes, padded};
+use super::{AttentionShape, HEADS};
+use crate::math::{LANES, exp, sum_lanes, tanh};
+use crate::vector::unrolled;
+use crate::{Isa, f16};
+
+/// Positions of a block of the online softmax.
+const BLOCK: usize = 32;
+
+/// The instruction set's copy of [`heads`] for each kind of cache.
+macro_rules! for_cache {
+    ($name:ident, $item:ty, $plain:ty, $x86:ty) => {
+        pub(super) fn $name(
+            isa: Isa,
+            shape: &AttentionShape,
+            q: &[f32],
+            k: &[$item],
+            v: &[$item],
+            out: &mut [f32],
+        ) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2(shape: &AttentionShape, q: &[f32], k: &[$item], v: &[$item], out: &mut [f32]) {
+                heads::<$x86>(shape, q, k, v, out);
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512(
+                shape: &AttentionShape,
+                q: &[f32],
+                k: &[$item],
+                v: &[$item],
+                out: &mut [f32],
+            ) {
+                heads::<$x86>(shape, q, k, v, out);
+            }
+
+            match isa.kind() {
+                // SAFETY: the `Isa` proves that the CPU has these features.
+                #[cfg(target_arch = "x86_64")]
+                crate::IsaKind::Avx2 => unsafe { avx2(shape, q, k, v, out) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                crate::IsaKind::Avx512Vnni => unsafe { avx512(shape, q, k, v, out) },
+                _ => heads::<$plain>(shape, q, k, v, out),
+            }
+        }
+    };
+}
+
+for_cache!(heads_f32, f32, F32, F32);
+for_cache!(heads_f16, f16, F16, super::lanes::F16c);
+
+/// Up to [`HEADS`] query heads over the visible keys and values. `out` starts as zeros.
+#[inline(always)]
+fn heads<L: Load>(
+    shape: &AttentionShape,
+    queries: &[f32],
+    keys: &[L::Item],
+    values: &[L::Item],
+    out: &mut [f32],
+) {
+    match queries.len() / shape.head_dim {
+        1 => online::<L, 1>(shape, queries, keys, values, out),
+        2 => online::<L, 2>(shape, queries, keys, values, out),
+        3 => online::<L, 3>(shape, queries, keys, values, out),
+        _ => online::<L, HEADS>(shape, queries, keys, values, out),
+    }
+}
+
+#[inline(always)]
+fn online<L: Load, const N: usize>(
+    shape: &AttentionShape,
+    queries: &[f32],
+    keys: &[L::Item],
+    values: &[L::Item],
+    out: &mut [f32],
+) {
+    let mut largest = [f32::NEG_INFINITY; N];
+    let mut total = [0f32; N];
+    let mut heads = queries.chunks(shape.head_dim);
+    let queries: [&[f32]; N] = core::array::from_fn(|_| heads.next().unwrap_or(&[]));
+    let blocks = keys
+        .chunks(BLOCK * shape.head_dim)
+        .zip(values.chunks(BLOCK * shape.value_dim));
+    for (keys, values) in blocks {
+        // Scores of positions that are not there are -∞ and get no weight.
+        let mut scores = [[f32::NEG_INFINITY; BLOCK]; N];
+        let mut visible = 0;
+        for key in keys.chunks_exact(shape.head_dim) {
+            let dots = dot::<L, N>(&queries, key);
+            for (scores, dot) in scores.iter_mut().zip(dots) {
+                scores[visible % BLOCK] = dot * shape.scale;
+            }
+            visible += 1;
+        }
+        let state = largest.iter_mut().zip(&mut total);
+        let outs = out.chunks_exact_mut(shape.value_dim);
+        for ((scores, out), (largest, total)) in scores.iter_mut().zip(outs).zip(state) {
+            let scores = scores
+                .get_mut(..visible.next_multiple_of(LANES))
+                .unwrap_or(&mut []);
+            if let Some(cap) = shape.softcap {
+                scores
+                    .iter_mut()
+                    .take(visible)
+                    .for_each(|s| *s = cap * tanh(*s / cap));
+            }
+            let shrink = to_weights(scores, largest, total);
+            if shrink != 1.0 {
+                out.iter_mut().for_each(|y| *y *= shrink);
+            }
+        }
+        weigh::<L, N>(shape.value_dim, &scores, values, out);
+    }
+    for (out, total) in out.chunks_exact_mut(shape.value_dim).zip(total) {
+        let factor = if total > 0.0 { 1.0 / total } else { total };
+        out.iter_mut().for_each(|y| *y *= factor);
+    }
+}
+
+/// Turns the scores of a block, a multiple of sixteen, into weights against the running maximum. Updates that and the
+/// running sum; returns the factor for what was summed before.
+#[inline(always)]
+fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for scores in scores.as_chunks::<LANES>().0 {
+        for (lane, &score) in lanes.iter_mut().zip(scores) {
+            *lane = if score > *lane { score } else { *lane };
+        }
+    }
+    let block_largest = lanes
+        .into_iter()
+        .fold(f32::NEG_INFINITY, |m, s| if s > m { s } else { m });
+    let mut shrink = 1.0;
+    if block_largest > *largest {
+        // exp(-∞ - finite) is 0: the first block scales zeros.
+        shrink = exp(*largest - block_largest);
+        *largest = block_largest;
+        *total *= shrink;
+    }
+    let mut lanes = [0f32; LANES];
+    for scores in scores.as_chunks_mut::<LANES>().0 {
+        for (lane, score) in lanes.iter_mut().zip(scores) {
+            *score = exp(*score - *largest);
+            *lane += *score;
+        }
+    }
+    *total += sum_lanes(lanes);
+    shrink
+}
+
+/// The dot products of one key with `N` queries.
+#[inline(always)]
+fn dot<L: Load, const N: usize>(queries: &[&[f32]; N], key: &[L::Item]) -> [f32; N] {
+    let mut lanes = [[0f32; LANES]; N];
+    let (chunks, rest) = key.as_chunks::<LANES>();
+    let query_chunks = queries.map(|query| query.as_chunks::<LANES>());
+    for (index, key) in chunks.iter().enumerate() {
+        let key = L::load(key);
+        unrolled!(head < N, at most 4, {
+            if let Some(query) = query_chunks[head].0.get(index) {
+                fma_lanes(&mut lanes[head], &key, query);
+            }
+        });
+    }
+    if !rest.is_empty() {
+        let key = L::load(&padded(rest));
+        unrolled!(head < N, at most 4, {
+            fma_lanes(&mut lanes[head], &key, &padded(query_chunks[head].1));
+        });
+    }
+    lanes.map(sum_lanes)
+}
+
+/// Adds the weighted values of a block to the outputs of `N` heads.
+#[inline(always)]
+fn weigh<L: Load, const N: usize>(
+    value_dim: usize,
+    weights: &[[f32; BLOCK]; N],
+    values: &[L::Item],
+    out: &mut [f32],
+) {
+    for start in (0..value_dim).step_by(LANES) {
+        let width = LANES.min(value_dim - start);
+        let mut sums = [[0f32; LANES]; N];
+        unrolled!(head < N, at most 4, {
+            let out = out.get(head * value_dim + start..).unwrap_or(&[]);
+            sums[head] = padded(out.get(..width).unwrap_or(&[]));
+        });
+        for (position, value) in values.chunks_exact(value_dim).enumerate() {
+            let value = value.get(start..start + width).unwrap_or(&[]);
+            let value = match value.first_chunk::<LANES>() {
+                Some(value) => L::load(value),
+                None => L::load(&padded(value)),
+            };
+            unrolled!(head < N, at most 4, {
+                fma_lanes(&mut sums[head], &value, &[weights[head][position % BLOCK]; LANES]);
+            });
+        }
+        unrolled!(head < N, at most 4, {
+            let out = out.get_mut(head * value_dim + start..).unwrap_or(&mut []);
+            out.iter_mut().take(width).zip(sums[head]).for_each(|(y, s)| *y = s);
+        });
+    }
+}
