@@ -64,17 +64,19 @@ pub fn text(folder: &Path, name: &str, limit: u64) -> Result<Option<String>> {
         return Ok(None);
     };
     let file = File::open(&path).map_err(Error::io(&path))?;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     file.take(limit + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(Error::io(&path))?;
-    if text.len() as u64 > limit {
+    if bytes.len() as u64 > limit {
         return Err(Error::malformed(
             &path,
             "length",
             format!("longer than {limit} bytes, which is the limit for such a file"),
         ));
     }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Error::malformed(&path, "text", error.utf8_error().to_string()))?;
     Ok(Some(text))
 }
 
@@ -100,11 +102,12 @@ pub struct Mapped {
 impl Mapped {
     /// Maps the file.
     pub fn open(path: &Path) -> Result<Mapped> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        let metadata = file.metadata().map_err(Error::io(path))?;
+        // Asked before it is opened, because opening a pipe waits for its other end.
+        let metadata = path.metadata().map_err(Error::io(path))?;
         if !metadata.is_file() {
             return Err(Error::malformed(path, "file type", "not an ordinary file"));
         }
+        let file = File::open(path).map_err(Error::io(path))?;
         let map = if metadata.len() == 0 {
             None
         } else {

@@ -28,9 +28,9 @@ impl Tensor {
         let rows = self.shape.first().copied().unwrap_or(0);
         let (width, half) = (self.data.len() / rows.max(1), rows / heads.max(1) / 2);
         let mut data = Vec::with_capacity(self.data.len());
-        for head in self.data.chunks(width * half * 2) {
+        for head in self.data.chunks((width * half * 2).max(1)) {
             for side in 0..2 {
-                for pair in head.chunks(width * 2) {
+                for pair in head.chunks((width * 2).max(1)) {
                     data.extend(pair.iter().skip(side * width).take(width));
                 }
             }

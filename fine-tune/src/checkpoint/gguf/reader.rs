@@ -45,7 +45,10 @@ pub struct TensorEntry {
 pub fn parse(bytes: &[u8]) -> Result<Gguf<'_>, Fault> {
     let mut cursor = Cursor { bytes, at: 0 };
     if cursor.take(4, "magic")? != b"GGUF" {
-        return Err(Fault::new("first bytes", "not a GGUF file"));
+        return Err(Fault::new(
+            "first bytes",
+            "not a GGUF file; a Hugging Face checkpoint is given as its folder",
+        ));
     }
     let version = cursor.u32("version")?;
     if !(2..=3).contains(&version) {
