@@ -82,10 +82,14 @@ impl Array {
     /// [`Error::Usage`] when the shape asks for another number of elements.
     pub fn new(shape: Vec<usize>, data: impl Into<ArrayData>) -> Result<Array, Error> {
         let data = data.into();
-        let wanted = shape.iter().try_fold(1usize, |all, dim| all.checked_mul(*dim));
+        let wanted = shape
+            .iter()
+            .try_fold(1usize, |all, dim| all.checked_mul(*dim));
         let length = with_values!(&data, values => values.len());
         if wanted != Some(length) {
-            return Err(Error::Usage(format!("an array of shape {shape:?} can't have {length} elements")));
+            return Err(Error::Usage(format!(
+                "an array of shape {shape:?} can't have {length} elements"
+            )));
         }
         Ok(Array { shape, data })
     }
@@ -145,7 +149,12 @@ impl Array {
     /// [`Error::Usage`] for element types that an array can't have.
     pub fn from_data(tensor: &TensorData) -> Result<Array, Error> {
         fn numbers<T, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-            bytes.as_chunks::<N>().0.iter().map(|chunk| read(*chunk)).collect()
+            bytes
+                .as_chunks::<N>()
+                .0
+                .iter()
+                .map(|chunk| read(*chunk))
+                .collect()
         }
         let bytes = tensor.bytes.as_slice();
         let data: ArrayData = match tensor.element {
@@ -163,7 +172,9 @@ impl Array {
             ElementType::Bool => numbers(bytes, |[byte]: [u8; 1]| byte != 0).into(),
             other => {
                 let name = other.as_str_name();
-                return Err(Error::Usage(format!("an array can't hold elements of type {name}")));
+                return Err(Error::Usage(format!(
+                    "an array can't hold elements of type {name}"
+                )));
             }
         };
         Array::new(tensor.dims.clone(), data)

@@ -45,7 +45,9 @@ impl Model {
         let inner = &*self.inner;
         if inner.kind != ModelKind::Encoder {
             let path = self.path().display();
-            return Err(Error::Usage(format!("{path} is a decoder, which gives no embeddings; use a session")));
+            return Err(Error::Usage(format!(
+                "{path} is a decoder, which gives no embeddings; use a session"
+            )));
         }
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, sentence) in sentences.iter().enumerate() {
@@ -56,8 +58,10 @@ impl Model {
         let mut embeddings = vec![Vec::new(); sentences.len()];
         for (length, indices) in by_length {
             for batch in indices.chunks((BATCH_TOKENS / length).max(1)) {
-                let tokens: Vec<&[u32]> =
-                    batch.iter().filter_map(|&i| sentences.get(i).map(Vec::as_slice)).collect();
+                let tokens: Vec<&[u32]> = batch
+                    .iter()
+                    .filter_map(|&i| sentences.get(i).map(Vec::as_slice))
+                    .collect();
                 let found = inner.embed(&tokens, length, pooling)?;
                 for (&index, embedding) in batch.iter().zip(found) {
                     if let Some(slot) = embeddings.get_mut(index) {
@@ -72,12 +76,20 @@ impl Model {
     fn check(&self, sentence: &[u32]) -> Result<(), Error> {
         let (limit, vocab_size) = (self.context_length(), self.vocab_size());
         if sentence.is_empty() {
-            return Err(Error::Usage("a sentence has no tokens; encode it with its special tokens".into()));
+            return Err(Error::Usage(
+                "a sentence has no tokens; encode it with its special tokens".into(),
+            ));
         }
         if sentence.len() > limit {
-            return Err(Error::ContextFull { len: 0, asked: sentence.len(), limit });
+            return Err(Error::ContextFull {
+                len: 0,
+                asked: sentence.len(),
+                limit,
+            });
         }
-        let unknown = |token: &&u32| vocab_size > 0 && usize::try_from(**token).map_or(true, |t| t >= vocab_size);
+        let unknown = |token: &&u32| {
+            vocab_size > 0 && usize::try_from(**token).map_or(true, |t| t >= vocab_size)
+        };
         match sentence.iter().find(unknown) {
             Some(&token) => Err(Error::Token { token, vocab_size }),
             None => Ok(()),
@@ -87,16 +99,26 @@ impl Model {
 
 impl Inner {
     /// The embeddings of sentences of `length` tokens each.
-    fn embed(&self, batch: &[&[u32]], length: usize, pooling: Pooling) -> Result<Vec<Vec<f32>>, Error> {
+    fn embed(
+        &self,
+        batch: &[&[u32]],
+        length: usize,
+        pooling: Pooling,
+    ) -> Result<Vec<Vec<f32>>, Error> {
         let path = &self.source.path;
         let compiled = &self.compiled;
         let mut arrays = Vec::with_capacity(compiled.inputs.len());
         for name in &compiled.inputs {
             let numbers: Vec<i64> = match name.as_str() {
-                "input_ids" => batch.iter().flat_map(|s| s.iter().map(|&t| i64::from(t))).collect(),
+                "input_ids" => batch
+                    .iter()
+                    .flat_map(|s| s.iter().map(|&t| i64::from(t)))
+                    .collect(),
                 "attention_mask" => vec![1; batch.len() * length],
                 "token_type_ids" => vec![0; batch.len() * length],
-                "position_ids" => (0..batch.len() * length).map(|i| (i % length) as i64).collect(),
+                "position_ids" => (0..batch.len() * length)
+                    .map(|i| (i % length) as i64)
+                    .collect(),
                 _ => {
                     let reason = format!(
                         "an encoder with an input {name:?}; inputs are input_ids, attention_mask, token_type_ids, \
@@ -125,19 +147,28 @@ impl Inner {
                     inputs.push(tensor.cast_to_dt(wanted)?.into_owned().into_tvalue());
                 }
                 let outputs = compiled.plan.run(inputs)?;
-                let output = outputs.get(index).context("the graph has too few outputs")?;
+                let output = outputs
+                    .get(index)
+                    .context("the graph has too few outputs")?;
                 let floats = output.cast_to::<f32>()?;
                 let view = floats.try_as_plain_ram()?;
                 Ok((output.shape().to_vec(), view.as_slice::<f32>()?.to_vec()))
             })
         };
-        let (dims, values) = self.machine.pool.enter(run).map_err(|e| plan::run_error(path, &e))?;
+        let (dims, values) = self
+            .machine
+            .pool
+            .enter(run)
+            .map_err(|e| plan::run_error(path, &e))?;
         match *dims.as_slice() {
             [count, width] if count == batch.len() && width > 0 => {
                 Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
             }
             [count, tokens, width] if count == batch.len() && tokens == length && width > 0 => {
-                Ok(values.chunks_exact(tokens * width).map(|states| pooling.apply(states, width)).collect())
+                Ok(values
+                    .chunks_exact(tokens * width)
+                    .map(|states| pooling.apply(states, width))
+                    .collect())
             }
             _ => {
                 let reason = format!(
@@ -164,7 +195,8 @@ impl Pooling {
         let first = pooling.is_some_and(|p| p["pooling_mode_cls_token"] == true);
         let normalise = read("modules.json").is_some_and(|modules| {
             modules.as_array().is_some_and(|all| {
-                all.iter().any(|m| m["type"].as_str().is_some_and(|t| t.ends_with("Normalize")))
+                all.iter()
+                    .any(|m| m["type"].as_str().is_some_and(|t| t.ends_with("Normalize")))
             })
         });
         Pooling { first, normalise }

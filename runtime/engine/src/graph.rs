@@ -47,6 +47,9 @@ pub struct Graph {
     inner: Arc<Inner>,
 }
 
+/// The shapes of all inputs, and the plan made for them.
+type ConcretePlan = (Vec<Vec<usize>>, Arc<TypedSimplePlan>);
+
 struct Inner {
     path: PathBuf,
     planner: Planner,
@@ -56,13 +59,22 @@ struct Inner {
     /// The plan for any shape, or why there is none.
     symbolic: Result<Arc<TypedSimplePlan>, String>,
     /// Plans for one set of input shapes each, the latest last.
-    concrete: Mutex<Vec<(Vec<Vec<usize>>, Arc<TypedSimplePlan>)>>,
+    concrete: Mutex<Vec<ConcretePlan>>,
 }
 
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { path, inputs, outputs, .. } = &*self.inner;
-        f.debug_struct("Graph").field("path", path).field("inputs", inputs).field("outputs", outputs).finish()
+        let Inner {
+            path,
+            inputs,
+            outputs,
+            ..
+        } = &*self.inner;
+        f.debug_struct("Graph")
+            .field("path", path)
+            .field("inputs", inputs)
+            .field("outputs", outputs)
+            .finish()
     }
 }
 
@@ -82,8 +94,9 @@ impl Graph {
     /// As [`Graph::load`].
     pub fn from_model(mut model: OnnxModel, options: &GraphOptions) -> Result<Graph, Error> {
         name_open_dimensions(model.proto_mut());
-        let (inputs, elements): (Vec<_>, Vec<_>) =
-            free_inputs(model.graph()).map(|v| (describe(v), element_of(v))).unzip();
+        let (inputs, elements): (Vec<_>, Vec<_>) = free_inputs(model.graph())
+            .map(|v| (describe(v), element_of(v)))
+            .unzip();
         let outputs = model.graph().output.iter().map(describe).collect();
         let planner = Planner::new(model, options)?;
         let symbolic = planner.plan(None)?.map_err(|e| format!("{e:#}"));
@@ -92,13 +105,26 @@ impl Graph {
             // With every dimension known, other shapes won't help.
             let is_closed = |v: &GraphValue| v.shape.iter().all(|d| d.parse::<u64>().is_ok());
             if inputs.iter().all(is_closed) {
-                return Err(Error::Graph { file: path, reason: reason.clone() });
+                return Err(Error::Graph {
+                    file: path,
+                    reason: reason.clone(),
+                });
             }
             log::debug!("{}: no plan with symbols: {reason}", path.display());
         }
         let concrete = Mutex::new(Vec::new());
-        let inner = Inner { path, planner, inputs, elements, outputs, symbolic, concrete };
-        Ok(Graph { inner: Arc::new(inner) })
+        let inner = Inner {
+            path,
+            planner,
+            inputs,
+            elements,
+            outputs,
+            symbolic,
+            concrete,
+        };
+        Ok(Graph {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The inputs that a run must give.
@@ -136,16 +162,26 @@ impl Graph {
                 Ok(outputs) => outputs,
                 Err(reason) => {
                     log::debug!("{}: failed with symbols: {reason:#}", inner.path.display());
-                    let Ok(plan) = inner.plan_for(&arrays) else { return Err(failed(&reason)) };
-                    inner.planner.run(&plan, &arrays).map_err(|_| failed(&reason))?
+                    let Ok(plan) = inner.plan_for(&arrays) else {
+                        return Err(failed(&reason));
+                    };
+                    inner
+                        .planner
+                        .run(&plan, &arrays)
+                        .map_err(|_| failed(&reason))?
                 }
             },
             Err(_) => {
                 let plan = inner.plan_for(&arrays)?;
                 inner.planner.run(&plan, &arrays).map_err(|e| failed(&e))?
-            },
+            }
         };
-        Ok(inner.outputs.iter().map(|output| output.name.clone()).zip(outputs).collect())
+        Ok(inner
+            .outputs
+            .iter()
+            .map(|output| output.name.clone())
+            .zip(outputs)
+            .collect())
     }
 }
 
@@ -156,23 +192,35 @@ impl Inner {
         for (name, array) in inputs {
             let Some(index) = self.inputs.iter().position(|i| i.name == name) else {
                 let known: Vec<_> = self.inputs.iter().map(|i| i.name.as_str()).collect();
-                return Err(Error::Usage(format!("the graph has no input {name:?}; its inputs are {known:?}")));
+                return Err(Error::Usage(format!(
+                    "the graph has no input {name:?}; its inputs are {known:?}"
+                )));
             };
             let (input, element) = (&self.inputs[index], self.elements[index]);
             if element.is_some_and(|e| e != array.element()) {
                 let given = array.element().as_str_name();
-                return Err(Error::Usage(format!("input {name:?} must be {}, not {given}", input.element)));
+                return Err(Error::Usage(format!(
+                    "input {name:?} must be {}, not {given}",
+                    input.element
+                )));
             }
             if !fits(&input.shape, array.shape()) {
                 let (wanted, given) = (&input.shape, array.shape());
-                return Err(Error::Usage(format!("input {name:?} must have the shape {wanted:?}, not {given:?}")));
+                return Err(Error::Usage(format!(
+                    "input {name:?} must have the shape {wanted:?}, not {given:?}"
+                )));
             }
             if slots[index].replace(array).is_some() {
                 return Err(Error::Usage(format!("input {name:?} is given twice")));
             }
         }
-        let missing = |i: usize| Error::Usage(format!("input {:?} is missing", self.inputs[i].name));
-        slots.into_iter().enumerate().map(|(i, slot)| slot.ok_or_else(|| missing(i))).collect()
+        let missing =
+            |i: usize| Error::Usage(format!("input {:?} is missing", self.inputs[i].name));
+        slots
+            .into_iter()
+            .enumerate()
+            .map(|(i, slot)| slot.ok_or_else(|| missing(i)))
+            .collect()
     }
 
     /// The plan for exactly these shapes.
@@ -184,9 +232,15 @@ impl Inner {
         }
         let inputs: Vec<PlanInput> = arrays
             .iter()
-            .map(|a| PlanInput { element: datum_type(a.element()), shape: a.shape().into() })
+            .map(|a| PlanInput {
+                element: datum_type(a.element()),
+                shape: a.shape().into(),
+            })
             .collect();
-        let plan = self.planner.plan(Some(&inputs))?.map_err(|e| Error::graph(&self.path, &e))?;
+        let plan = self
+            .planner
+            .plan(Some(&inputs))?
+            .map_err(|e| Error::graph(&self.path, &e))?;
         let mut kept = lock();
         if kept.len() >= KEPT_PLANS {
             kept.remove(0);
@@ -209,7 +263,10 @@ fn datum_type(element: ElementType) -> DatumType {
 
 /// The graph's inputs that no initialiser fills.
 fn free_inputs(graph: &pb::GraphProto) -> impl Iterator<Item = &pb::ValueInfoProto> {
-    graph.input.iter().filter(|i| graph.initializer.iter().all(|t| t.name != i.name))
+    graph
+        .input
+        .iter()
+        .filter(|i| graph.initializer.iter().all(|t| t.name != i.name))
 }
 
 fn tensor_type(value: &pb::ValueInfoProto) -> Option<&pb::type_proto::Tensor> {
@@ -235,15 +292,23 @@ fn describe(value: &pb::ValueInfoProto) -> GraphValue {
             shape.dim.iter().map(dim).collect()
         }
     };
-    let element = element_of(value).map_or("?", |e| e.as_str_name()).to_string();
-    GraphValue { name: value.name.clone(), element, shape }
+    let element = element_of(value)
+        .map_or("?", |e| e.as_str_name())
+        .to_string();
+    GraphValue {
+        name: value.name.clone(),
+        element,
+        shape,
+    }
 }
 
 /// Gives each input dimension that is left open a symbol of its own: without one tract can't
 /// optimise for any shape.
 fn name_open_dimensions(model: &mut pb::ModelProto) {
     use pb::tensor_shape_proto::dimension::Value;
-    let Some(graph) = &mut model.graph else { return };
+    let Some(graph) = &mut model.graph else {
+        return;
+    };
     for (index, input) in graph.input.iter_mut().enumerate() {
         let Some(pb::type_proto::Value::TensorType(tensor)) =
             input.r#type.as_mut().and_then(|t| t.value.as_mut())

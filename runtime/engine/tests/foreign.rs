@@ -4,13 +4,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use furlong_runtime::{Array, ArrayData, Graph, GraphOptions, KvFormat, LoadOptions, Model, OnnxModel};
+use furlong_runtime::{
+    Array, ArrayData, Graph, GraphOptions, KvFormat, LoadOptions, Model, OnnxModel,
+};
 
 /// How many tokens the reference read at once, before it went on one by one.
 const PREFILL: usize = 9;
 
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/foreign").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/foreign")
+        .join(name)
 }
 
 fn stored(io: &OnnxModel, name: &str) -> Array {
@@ -20,16 +24,27 @@ fn stored(io: &OnnxModel, name: &str) -> Array {
 /// The least cosine and the largest difference between our logits and the stored ones, over all positions.
 fn compare(name: &str) -> (f64, f32) {
     let io = OnnxModel::open(&file(&format!("{name}.io"))).unwrap();
-    let tokens: Vec<u32> =
-        stored(&io, "tokens").as_i64().unwrap().iter().map(|&t| t.try_into().unwrap()).collect();
+    let tokens: Vec<u32> = stored(&io, "tokens")
+        .as_i64()
+        .unwrap()
+        .iter()
+        .map(|&t| t.try_into().unwrap())
+        .collect();
     let logits = stored(&io, "logits");
     let expected = logits.as_f32().unwrap();
-    let options =
-        LoadOptions { kv: KvFormat::F32, threads: Some(NonZeroUsize::MIN), ..LoadOptions::default() };
+    let options = LoadOptions {
+        kv: KvFormat::F32,
+        threads: Some(NonZeroUsize::MIN),
+        ..LoadOptions::default()
+    };
     let model = Model::load(&file(&format!("{name}.onnx")), &options).unwrap();
     let mut session = model.session().unwrap();
     let mut found = Vec::new();
-    session.extend_all(&tokens[..PREFILL], |_, logits| found.extend_from_slice(logits)).unwrap();
+    session
+        .extend_all(&tokens[..PREFILL], |_, logits| {
+            found.extend_from_slice(logits)
+        })
+        .unwrap();
     for &token in &tokens[PREFILL..] {
         found.extend_from_slice(session.extend(&[token]).unwrap());
     }
@@ -37,9 +52,14 @@ fn compare(name: &str) -> (f64, f32) {
     let vocabulary = model.vocab_size();
     let mut worst = (1.0f64, 0.0f32);
     for (ours, theirs) in found.chunks(vocabulary).zip(expected.chunks(vocabulary)) {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
         let cosine = dot(ours, theirs) / (dot(ours, ours) * dot(theirs, theirs)).sqrt();
-        let difference = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let difference = ours
+            .iter()
+            .zip(theirs)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         worst = (worst.0.min(cosine), worst.1.max(difference));
     }
     worst
@@ -48,11 +68,17 @@ fn compare(name: &str) -> (f64, f32) {
 /// What goes into a stored graph, and the cosine of what comes out with what must.
 fn run(name: &str, stock: bool) -> f64 {
     let io = OnnxModel::open(&file(&format!("{name}.io"))).unwrap();
-    let options = GraphOptions { stock, threads: Some(NonZeroUsize::MIN) };
+    let options = GraphOptions {
+        stock,
+        threads: Some(NonZeroUsize::MIN),
+    };
     let graph = Graph::load(&file(&format!("{name}.onnx")), &options).unwrap();
     assert!(graph.is_symbolic(), "{name} needs a plan for each shape");
     let inputs = graph.inputs().iter().map(|input| {
-        (input.name.clone(), stored(&io, &format!("in:{}", input.name)))
+        (
+            input.name.clone(),
+            stored(&io, &format!("in:{}", input.name)),
+        )
     });
     let outputs = graph.run(inputs.collect()).unwrap();
     let mut worst = 1.0f64;

@@ -21,14 +21,24 @@ fn seed(name: &str) -> Vec<u8> {
 /// Reads, prepares and runs a model, with open dimensions of 2. Any error will do.
 fn try_all(bytes: &[u8]) {
     let start = Instant::now();
-    let Ok(model) = OnnxModel::from_bytes(bytes) else { return };
+    let Ok(model) = OnnxModel::from_bytes(bytes) else {
+        return;
+    };
     for stock in [false, true] {
-        let options = GraphOptions { stock, threads: Some(NonZeroUsize::MIN) };
-        let Ok(graph) = Graph::from_model(model.clone(), &options) else { continue };
+        let options = GraphOptions {
+            stock,
+            threads: Some(NonZeroUsize::MIN),
+        };
+        let Ok(graph) = Graph::from_model(model.clone(), &options) else {
+            continue;
+        };
         let mut inputs = Vec::new();
         for input in graph.inputs() {
-            let shape: Vec<usize> =
-                input.shape.iter().map(|d| d.parse().unwrap_or(2).min(64)).collect();
+            let shape: Vec<usize> = input
+                .shape
+                .iter()
+                .map(|d| d.parse().unwrap_or(2).min(64))
+                .collect();
             let count = shape.iter().product();
             let data: ArrayData = match input.element.as_str() {
                 "INT64" => vec![1i64; count].into(),
@@ -40,7 +50,12 @@ fn try_all(bytes: &[u8]) {
         }
         let _ = graph.run(inputs);
     }
-    assert!(start.elapsed() < SLOWEST, "a file of {} bytes took {:?}", bytes.len(), start.elapsed());
+    assert!(
+        start.elapsed() < SLOWEST,
+        "a file of {} bytes took {:?}",
+        bytes.len(),
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -48,7 +63,11 @@ fn cut_off_files_are_refused() {
     let whole = seed("gqa_separate.onnx");
     for step in 1..200 {
         let end = whole.len() * step / 200;
-        assert!(OnnxModel::from_bytes(&whole[..end]).is_err(), "{end} of {} bytes", whole.len());
+        assert!(
+            OnnxModel::from_bytes(&whole[..end]).is_err(),
+            "{end} of {} bytes",
+            whole.len()
+        );
     }
 }
 
@@ -61,7 +80,9 @@ fn flipped_bytes_never_panic() {
         for _ in 0..150 {
             let mut bytes = whole.clone();
             for _ in 0..3 {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 let at = (random >> 33) as usize % bytes.len().min(6000);
                 bytes[at] ^= 1 << (random & 7);
             }
@@ -74,14 +95,32 @@ fn flipped_bytes_never_panic() {
 fn graph(nodes: Vec<pb::NodeProto>, constants: Vec<pb::TensorProto>) -> pb::ModelProto {
     let value = |name: &str, dims: &[i64]| {
         use pb::tensor_shape_proto::{Dimension, dimension::Value};
-        let dim = |d: &i64| Dimension { value: Some(Value::DimValue(*d)), ..Default::default() };
-        let shape = pb::TensorShapeProto { dim: dims.iter().map(dim).collect() };
-        let tensor = pb::type_proto::Tensor { elem_type: 1, shape: Some(shape) };
+        let dim = |d: &i64| Dimension {
+            value: Some(Value::DimValue(*d)),
+            ..Default::default()
+        };
+        let shape = pb::TensorShapeProto {
+            dim: dims.iter().map(dim).collect(),
+        };
+        let tensor = pb::type_proto::Tensor {
+            elem_type: 1,
+            shape: Some(shape),
+        };
         let value = Some(pb::type_proto::Value::TensorType(tensor));
-        let r#type = Some(pb::TypeProto { value, ..Default::default() });
-        pb::ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+        let r#type = Some(pb::TypeProto {
+            value,
+            ..Default::default()
+        });
+        pb::ValueInfoProto {
+            name: name.into(),
+            r#type,
+            ..Default::default()
+        }
     };
-    let output = pb::ValueInfoProto { name: "y".into(), ..Default::default() };
+    let output = pb::ValueInfoProto {
+        name: "y".into(),
+        ..Default::default()
+    };
     let graph = pb::GraphProto {
         node: nodes,
         initializer: constants,
@@ -89,13 +128,26 @@ fn graph(nodes: Vec<pb::NodeProto>, constants: Vec<pb::TensorProto>) -> pb::Mode
         output: vec![output],
         ..Default::default()
     };
-    let opset = pb::OperatorSetIdProto { version: 18, ..Default::default() };
-    pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..Default::default() }
+    let opset = pb::OperatorSetIdProto {
+        version: 18,
+        ..Default::default()
+    };
+    pb::ModelProto {
+        ir_version: 8,
+        opset_import: vec![opset],
+        graph: Some(graph),
+        ..Default::default()
+    }
 }
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> pb::NodeProto {
     let own = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
-    pb::NodeProto { op_type: op.into(), input: own(inputs), output: own(outputs), ..Default::default() }
+    pb::NodeProto {
+        op_type: op.into(),
+        input: own(inputs),
+        output: own(outputs),
+        ..Default::default()
+    }
 }
 
 fn int64(name: &str, dims: &[i64], values: &[i64]) -> pb::TensorProto {
@@ -110,7 +162,10 @@ fn int64(name: &str, dims: &[i64], values: &[i64]) -> pb::TensorProto {
 
 fn refused(model: pb::ModelProto) -> Error {
     let start = Instant::now();
-    let options = GraphOptions { stock: false, threads: Some(NonZeroUsize::MIN) };
+    let options = GraphOptions {
+        stock: false,
+        threads: Some(NonZeroUsize::MIN),
+    };
     let x = Array::new(vec![2, 2], vec![1.0f32; 4]).unwrap();
     let outcome = OnnxModel::from_bytes(&model.encode_to_vec())
         .and_then(|model| Graph::from_model(model, &options))
@@ -122,8 +177,17 @@ fn refused(model: pb::ModelProto) -> Error {
 #[test]
 fn absurd_sizes_are_refused_before_memory_is_asked_for() {
     // Dimensions that their bytes don't fill.
-    for dims in [vec![1 << 40], vec![1 << 31, 1 << 31], vec![i64::MAX, i64::MAX], vec![-1], vec![0, i64::MAX]] {
-        let model = graph(vec![node("Add", &["x", "c"], &["y"])], vec![int64("c", &dims, &[1])]);
+    for dims in [
+        vec![1 << 40],
+        vec![1 << 31, 1 << 31],
+        vec![i64::MAX, i64::MAX],
+        vec![-1],
+        vec![0, i64::MAX],
+    ] {
+        let model = graph(
+            vec![node("Add", &["x", "c"], &["y"])],
+            vec![int64("c", &dims, &[1])],
+        );
         refused(model);
     }
     // Constants that an operator would blow up while the graph is read, or while it runs.
@@ -135,8 +199,14 @@ fn absurd_sizes_are_refused_before_memory_is_asked_for() {
         }
         refused(graph(vec![node(op, &["x", "c"], &["y"])], vec![long]));
     }
-    refused(graph(vec![node("ConstantOfShape", &["c"], &["y"])], vec![huge.clone()]));
-    let nodes = vec![node("ConstantOfShape", &["c"], &["z"]), node("ReduceSum", &["z"], &["y"])];
+    refused(graph(
+        vec![node("ConstantOfShape", &["c"], &["y"])],
+        vec![huge.clone()],
+    ));
+    let nodes = vec![
+        node("ConstantOfShape", &["c"], &["z"]),
+        node("ReduceSum", &["z"], &["y"]),
+    ];
     refused(graph(nodes, vec![huge.clone()]));
     // The same with a shape that is itself computed.
     let nodes = vec![
@@ -146,7 +216,11 @@ fn absurd_sizes_are_refused_before_memory_is_asked_for() {
     ];
     refused(graph(nodes, vec![int64("c", &[2], &[100_000, 100_000])]));
     let range = vec![node("Range", &["a", "b", "d"], &["y"])];
-    let numbers = vec![int64("a", &[], &[0]), int64("b", &[], &[1 << 45]), int64("d", &[], &[1])];
+    let numbers = vec![
+        int64("a", &[], &[0]),
+        int64("b", &[], &[1 << 45]),
+        int64("d", &[], &[1]),
+    ];
     refused(graph(range, numbers));
 }
 
@@ -158,16 +232,33 @@ fn what_cannot_run_is_named_all_at_once() {
     named.name = "the one".into();
     match refused(graph(vec![named, other], vec![])) {
         Error::UnsupportedOps { ops, .. } => {
-            let found: Vec<_> = ops.0.iter().map(|o| (o.node.as_str(), o.op.as_str(), o.domain.as_str(), o.opset)).collect();
-            assert_eq!(found, [("the one", "Frobnicate", "ai.onnx", 18), ("y", "Add", "someone.else", 0)]);
+            let found: Vec<_> = ops
+                .0
+                .iter()
+                .map(|o| (o.node.as_str(), o.op.as_str(), o.domain.as_str(), o.opset))
+                .collect();
+            assert_eq!(
+                found,
+                [
+                    ("the one", "Frobnicate", "ai.onnx", 18),
+                    ("y", "Add", "someone.else", 0)
+                ]
+            );
         }
         other => panic!("{other}"),
     }
 }
 
 /// A model in `folder` whose constant is external data at `location`, with other entries as given.
-fn external(folder: &Path, location: &str, entries: &BTreeMap<&str, &str>) -> Result<OnnxModel, Error> {
-    let pair = |key: &str, value: &str| pb::StringStringEntryProto { key: key.into(), value: value.into() };
+fn external(
+    folder: &Path,
+    location: &str,
+    entries: &BTreeMap<&str, &str>,
+) -> Result<OnnxModel, Error> {
+    let pair = |key: &str, value: &str| pb::StringStringEntryProto {
+        key: key.into(),
+        value: value.into(),
+    };
     let mut data = vec![pair("location", location)];
     data.extend(entries.iter().map(|(k, v)| pair(k, v)));
     let constant = pb::TensorProto {
@@ -186,7 +277,8 @@ fn external(folder: &Path, location: &str, entries: &BTreeMap<&str, &str>) -> Re
 
 #[test]
 fn external_data_stays_in_the_folder() {
-    let root: PathBuf = std::env::temp_dir().join(format!("furlong-external-{}", std::process::id()));
+    let root: PathBuf =
+        std::env::temp_dir().join(format!("furlong-external-{}", std::process::id()));
     let folder = root.join("model");
     std::fs::create_dir_all(folder.join("sub")).unwrap();
     std::fs::write(root.join("secret"), [0u8; 16]).unwrap();
@@ -196,7 +288,15 @@ fn external_data_stays_in_the_folder() {
     assert!(external(&folder, "data", &none).is_ok());
     assert!(external(&folder, "./sub/data", &BTreeMap::from([("length", "16")])).is_ok());
     let outside = root.join("secret");
-    for location in ["../secret", "sub/../../secret", outside.to_str().unwrap(), "", "missing", "sub", "a\0b"] {
+    for location in [
+        "../secret",
+        "sub/../../secret",
+        outside.to_str().unwrap(),
+        "",
+        "missing",
+        "sub",
+        "a\0b",
+    ] {
         assert!(external(&folder, location, &none).is_err(), "{location:?}");
     }
     #[cfg(unix)]
@@ -216,7 +316,10 @@ fn external_data_stays_in_the_folder() {
         ("length", "15"),
         ("length", "99999999999999999999999"),
     ] {
-        assert!(external(&folder, "data", &BTreeMap::from([(key, value)])).is_err(), "{key} {value}");
+        assert!(
+            external(&folder, "data", &BTreeMap::from([(key, value)])).is_err(),
+            "{key} {value}"
+        );
     }
     std::fs::remove_dir_all(&root).unwrap();
 }

@@ -23,16 +23,24 @@ pub(super) fn build(
     let plain = (4..7).all(|index| !has(&node.input, index))
         && (1..4).all(|index| !has(&node.output, index))
         && node.get_attr_opt::<i64>("is_causal")?.unwrap_or(0) == 0
-        && node.get_attr_opt::<i64>("qk_matmul_output_mode")?.unwrap_or(0) == 0;
+        && node
+            .get_attr_opt::<i64>("qk_matmul_output_mode")?
+            .unwrap_or(0)
+            == 0;
     if !plain {
         return guard::build(context, node);
     }
-    let heads = |name: &str| node.get_attr_opt::<usize>(name).map(|h| h.filter(|h| *h > 0));
+    let heads = |name: &str| {
+        node.get_attr_opt::<usize>(name)
+            .map(|h| h.filter(|h| *h > 0))
+    };
     let attention = Attention {
         heads: heads("q_num_heads")?,
         kv_heads: heads("kv_num_heads")?,
         scale: node.get_attr_opt("scale")?,
-        softcap: node.get_attr_opt::<f32>("softcap")?.filter(|cap| *cap > 0.0),
+        softcap: node
+            .get_attr_opt::<f32>("softcap")?
+            .filter(|cap| *cap > 0.0),
         has_mask: has(&node.input, 3),
     };
     Ok((expand(attention), vec![]))
@@ -59,13 +67,18 @@ fn split_heads(
     match (shape.as_slice(), heads) {
         ([_, _, _, _], _) => Ok(value),
         ([_, _, columns], Some(heads)) => {
-            ensure!(columns.clone() % heads == 0.to_dim(), "{columns} columns don't divide into {heads} heads");
+            ensure!(
+                columns.clone() % heads == 0.to_dim(),
+                "{columns} columns don't divide into {heads} heads"
+            );
             let to = tvec!(heads.to_dim(), columns.clone() / heads);
             let op = AxisOp::Reshape(2, tvec!(columns.clone()), to);
             let split = model.wire_node(format!("{prefix}.split"), op, &[value])?;
             Ok(model.wire_node(format!("{prefix}.heads"), AxisOp::Move(2, 1), &split)?[0])
         }
-        _ => bail!("attention wants [batch, heads, tokens, width], or three axes and a number of heads"),
+        _ => bail!(
+            "attention wants [batch, heads, tokens, width], or three axes and a number of heads"
+        ),
     }
 }
 
@@ -86,8 +99,10 @@ impl Expansion for Attention {
         s.equals(&outputs[0].rank, &inputs[0].rank)?;
         s.equals(&outputs[0].shape[0], &inputs[0].shape[0])?;
         s.equals(&outputs[0].shape[1], &inputs[0].shape[1])?;
-        s.given_2(&inputs[0].shape, &inputs[2].shape, move |s, query, value| {
-            match (query.as_slice(), value.as_slice()) {
+        s.given_2(
+            &inputs[0].shape,
+            &inputs[2].shape,
+            move |s, query, value| match (query.as_slice(), value.as_slice()) {
                 ([_, _, tokens, _], [_, _, _, width]) => {
                     s.equals(&outputs[0].shape[2], tokens.clone())?;
                     s.equals(&outputs[0].shape[3], width.clone())
@@ -99,8 +114,8 @@ impl Expansion for Attention {
                     s.equals(&outputs[0].shape[2], columns.clone() / kv_heads * heads)
                 }
                 _ => bail!("attention wants three or four axes"),
-            }
-        })
+            },
+        )
     }
 
     fn wire(
@@ -121,14 +136,18 @@ impl Expansion for Attention {
         };
         let (query_dims, key_dims) = (dims(model, query)?, dims(model, key)?);
         let (heads, kv_heads) = (query_dims[1].to_usize()?, key_dims[1].to_usize()?);
-        ensure!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} heads don't share {kv_heads}");
+        ensure!(
+            kv_heads > 0 && heads.is_multiple_of(kv_heads),
+            "{heads} heads don't share {kv_heads}"
+        );
         let group = heads / kv_heads;
         let width = query_dims[3].to_usize()?;
         ensure!(width > 0, "heads without columns");
 
         let scale = self.scale.unwrap_or(1.0 / (width as f32).sqrt());
         let scale = model.add_const(format!("{prefix}.scale"), tensor0(scale))?;
-        query = wire_with_rank_broadcast(format!("{prefix}.scaled"), model, mul(), &[query, scale])?[0];
+        query =
+            wire_with_rank_broadcast(format!("{prefix}.scaled"), model, mul(), &[query, scale])?[0];
         if group > 1 {
             let to = tvec!(kv_heads.to_dim(), group.to_dim());
             let op = AxisOp::Reshape(1, tvec!(heads.to_dim()), to);
@@ -140,31 +159,48 @@ impl Expansion for Attention {
         };
         let op = EinSum::new(products.parse()?, float);
         let mut scores = model.wire_node(format!("{prefix}.scores"), op, &[query, key])?[0];
-        let join = |name: &str, model: &mut TypedModel, outlet: OutletId| -> TractResult<OutletId> {
-            if group == 1 {
-                return Ok(outlet);
-            }
-            let from = tvec!(kv_heads.to_dim(), group.to_dim());
-            let op = AxisOp::Reshape(1, from, tvec!(heads.to_dim()));
-            Ok(model.wire_node(format!("{prefix}.{name}"), op, &[outlet])?[0])
-        };
+        let join =
+            |name: &str, model: &mut TypedModel, outlet: OutletId| -> TractResult<OutletId> {
+                if group == 1 {
+                    return Ok(outlet);
+                }
+                let from = tvec!(kv_heads.to_dim(), group.to_dim());
+                let op = AxisOp::Reshape(1, from, tvec!(heads.to_dim()));
+                Ok(model.wire_node(format!("{prefix}.{name}"), op, &[outlet])?[0])
+            };
         scores = join("all_scores", model, scores)?;
         if let Some(cap) = self.softcap {
             let factor = model.add_const(format!("{prefix}.cap"), tensor0(cap))?;
             let inverse = model.add_const(format!("{prefix}.cap_inverse"), tensor0(cap.recip()))?;
-            let small = wire_with_rank_broadcast(format!("{prefix}.small"), model, mul(), &[scores, inverse])?;
+            let small = wire_with_rank_broadcast(
+                format!("{prefix}.small"),
+                model,
+                mul(),
+                &[scores, inverse],
+            )?;
             let bent = model.wire_node(format!("{prefix}.bent"), tanh(), &small)?[0];
-            scores = wire_with_rank_broadcast(format!("{prefix}.capped"), model, mul(), &[bent, factor])?[0];
+            scores = wire_with_rank_broadcast(
+                format!("{prefix}.capped"),
+                model,
+                mul(),
+                &[bent, factor],
+            )?[0];
         }
         if self.has_mask {
             let mask = inputs[3];
             scores = if model.outlet_fact(mask)?.datum_type == bool::datum_type() {
                 // A row that sees nothing spreads evenly, as in ONNX Runtime, rather than being no number.
                 let hidden = model.add_const(format!("{prefix}.hidden"), tensor0(f32::MIN))?;
-                wire_with_rank_broadcast(format!("{prefix}.masked"), model, Iff, &[mask, scores, hidden])?[0]
+                wire_with_rank_broadcast(
+                    format!("{prefix}.masked"),
+                    model,
+                    Iff,
+                    &[mask, scores, hidden],
+                )?[0]
             } else {
                 let mask = wire_cast(format!("{prefix}.mask"), model, &[mask], float)?[0];
-                wire_with_rank_broadcast(format!("{prefix}.masked"), model, add(), &[scores, mask])?[0]
+                wire_with_rank_broadcast(format!("{prefix}.masked"), model, add(), &[scores, mask])?
+                    [0]
             };
         }
         let softmax = Softmax::new(tvec!(3), None, SoftmaxKind::Softmax);

@@ -23,8 +23,16 @@ struct Flatten {
 impl Flatten {
     fn cut(&self, rank: usize) -> TractResult<usize> {
         let rank = i64::try_from(rank)?;
-        let axis = if self.axis < 0 { self.axis + rank } else { self.axis };
-        ensure!((0..=rank).contains(&axis), "axis {} of a tensor with {rank} axes", self.axis);
+        let axis = if self.axis < 0 {
+            self.axis + rank
+        } else {
+            self.axis
+        };
+        ensure!(
+            (0..=rank).contains(&axis),
+            "axis {} of a tensor with {rank} axes",
+            self.axis
+        );
         Ok(usize::try_from(axis)?)
     }
 }

@@ -15,9 +15,15 @@ pub(super) fn build(
     _context: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let int = |name: &str| node.get_attr_opt::<i64>(name).map(Option::unwrap_or_default);
+    let int = |name: &str| {
+        node.get_attr_opt::<i64>(name)
+            .map(Option::unwrap_or_default)
+    };
     for name in ["smooth_softmax", "qk_output", "sliding_window_cache"] {
-        ensure!(int(name)? == 0, "GroupQueryAttention with {name} is not supported");
+        ensure!(
+            int(name)? == 0,
+            "GroupQueryAttention with {name} is not supported"
+        );
     }
     ensure!(
         node.get_attr_opt::<i64>("causal")?.unwrap_or(1) != 0,
@@ -32,11 +38,17 @@ pub(super) fn build(
     let pair = |first: usize| match (place(first), place(first + 1)) {
         (Some(a), Some(b)) => Ok(Some([a, b])),
         (None, None) => Ok(None),
-        _ => bail!("GroupQueryAttention has only one of inputs {first} and {}", first + 1),
+        _ => bail!(
+            "GroupQueryAttention has only one of inputs {first} and {}",
+            first + 1
+        ),
     };
     let tables = pair(7)?;
     let do_rotary = int("do_rotary")? != 0;
-    ensure!(!do_rotary || tables.is_some(), "GroupQueryAttention turns positions without tables");
+    ensure!(
+        !do_rotary || tables.is_some(),
+        "GroupQueryAttention turns positions without tables"
+    );
     let heads: usize = node.get_attr("num_heads")?;
     let kv_heads: usize = node.get_attr("kv_num_heads")?;
     ensure!(
@@ -46,8 +58,12 @@ pub(super) fn build(
     let op = GroupQueryAttention {
         heads,
         kv_heads,
-        scale: node.get_attr_opt::<f32>("scale")?.filter(|scale| *scale != 0.0),
-        softcap: node.get_attr_opt::<f32>("softcap")?.filter(|cap| *cap > 0.0),
+        scale: node
+            .get_attr_opt::<f32>("scale")?
+            .filter(|scale| *scale != 0.0),
+        softcap: node
+            .get_attr_opt::<f32>("softcap")?
+            .filter(|cap| *cap > 0.0),
         window: usize::try_from(node.get_attr_opt::<i64>("local_window_size")?.unwrap_or(-1))
             .ok()
             .filter(|window| *window > 0),
@@ -92,7 +108,9 @@ impl GroupQueryAttention {
 
     /// The shapes of the three outputs.
     fn shapes(&self, query: &[TDim], past: Option<&TDim>) -> TractResult<[TVec<TDim>; 3]> {
-        let [batch, tokens, columns] = query else { bail!("queries have three axes") };
+        let [batch, tokens, columns] = query else {
+            bail!("queries have three axes")
+        };
         let dim = self.head_dim(columns);
         let total = past.map_or_else(|| tokens.clone(), |past| past.clone() + tokens);
         let present = tvec!(batch.clone(), self.kv_heads.to_dim(), total, dim.clone());
@@ -127,14 +145,16 @@ impl Expansion for GroupQueryAttention {
                 }
                 Ok(())
             }),
-            Some([past, _]) => {
-                s.given_2(&inputs[0].shape, &inputs[past].shape, move |s, query, past| {
+            Some([past, _]) => s.given_2(
+                &inputs[0].shape,
+                &inputs[past].shape,
+                move |s, query, past| {
                     for (output, shape) in outputs.iter().zip(self.shapes(&query, past.get(2))?) {
                         s.equals(&output.shape, shape)?;
                     }
                     Ok(())
-                })
-            }
+                },
+            ),
         }
     }
 
@@ -150,7 +170,12 @@ impl Expansion for GroupQueryAttention {
             // Lengths stay whole numbers.
             let is_float = model.outlet_fact(input)?.datum_type.is_float();
             wires.push(match is_float {
-                true => wire_cast(format!("{prefix}.f32.{index}"), model, &[input], f32::datum_type())?[0],
+                true => wire_cast(
+                    format!("{prefix}.f32.{index}"),
+                    model,
+                    &[input],
+                    f32::datum_type(),
+                )?[0],
                 false => input,
             });
         }
@@ -174,13 +199,19 @@ impl EvalOp for GroupQueryAttention {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let &[batch, tokens, columns] = inputs[0].shape() else { bail!("queries have three axes") };
+        let &[batch, tokens, columns] = inputs[0].shape() else {
+            bail!("queries have three axes")
+        };
         let dim = self.head_dim(&columns.to_dim()).to_usize()?;
         let past_len = match self.past {
             Some([key, value]) => {
                 let shape = inputs[key].shape();
-                let fits = matches!(*shape, [b, h, _, d] if (b, h, d) == (batch, self.kv_heads, dim));
-                ensure!(fits && shape == inputs[value].shape(), "the past doesn't fit: {shape:?}");
+                let fits =
+                    matches!(*shape, [b, h, _, d] if (b, h, d) == (batch, self.kv_heads, dim));
+                ensure!(
+                    fits && shape == inputs[value].shape(),
+                    "the past doesn't fit: {shape:?}"
+                );
                 shape[2]
             }
             None => 0,
@@ -189,8 +220,15 @@ impl EvalOp for GroupQueryAttention {
         if let Some(lengths) = self.lengths {
             // Each is the index of the last token.
             let lengths = inputs[lengths].cast_to::<i64>()?;
-            let whole = lengths.try_as_plain_ram()?.as_slice::<i64>()?.iter().all(|&last| last + 1 == total as i64);
-            ensure!(whole, "sequences of different lengths in one batch are not supported; run them one by one");
+            let whole = lengths
+                .try_as_plain_ram()?
+                .as_slice::<i64>()?
+                .iter()
+                .all(|&last| last + 1 == total as i64);
+            ensure!(
+                whole,
+                "sequences of different lengths in one batch are not supported; run them one by one"
+            );
         }
         let (q_columns, kv_columns) = (self.heads * dim, self.kv_heads * dim);
         let queries = f32s(&inputs[0])?;
@@ -198,28 +236,59 @@ impl EvalOp for GroupQueryAttention {
         let (keys, values, key_at, value_at) = match self.key_value {
             Some([key, value]) => {
                 for operand in [key, value] {
-                    ensure!(inputs[operand].shape() == [batch, tokens, kv_columns], "keys or values don't fit");
+                    ensure!(
+                        inputs[operand].shape() == [batch, tokens, kv_columns],
+                        "keys or values don't fit"
+                    );
                 }
-                (f32s(&inputs[key])?, f32s(&inputs[value])?, (0, kv_columns), (0, kv_columns))
+                (
+                    f32s(&inputs[key])?,
+                    f32s(&inputs[value])?,
+                    (0, kv_columns),
+                    (0, kv_columns),
+                )
             }
-            None => (queries, queries, (q_columns, columns), (q_columns + kv_columns, columns)),
+            None => (
+                queries,
+                queries,
+                (q_columns, columns),
+                (q_columns + kv_columns, columns),
+            ),
         };
-        let wanted = if self.key_value.is_some() { q_columns } else { q_columns + 2 * kv_columns };
-        ensure!(columns == wanted && dim > 0, "{columns} columns don't fit {} heads", self.heads);
+        let wanted = if self.key_value.is_some() {
+            q_columns
+        } else {
+            q_columns + 2 * kv_columns
+        };
+        ensure!(
+            columns == wanted && dim > 0,
+            "{columns} columns don't fit {} heads",
+            self.heads
+        );
         let turn = |head: &mut [f32], position: usize| -> TractResult<()> {
-            let Some([cos, sin]) = self.tables else { return Ok(()) };
+            let Some([cos, sin]) = self.tables else {
+                return Ok(());
+            };
             let half = inputs[cos].shape().last().copied().unwrap_or(0);
             let range = position * half..(position + 1) * half;
-            let (Some(cos), Some(sin)) = (f32s(&inputs[cos])?.get(range.clone()), f32s(&inputs[sin])?.get(range))
-            else {
+            let (Some(cos), Some(sin)) = (
+                f32s(&inputs[cos])?.get(range.clone()),
+                f32s(&inputs[sin])?.get(range),
+            ) else {
                 bail!("position {position} is beyond the tables");
             };
-            let pairs = if self.interleaved { RopePairs::Neighbours } else { RopePairs::Halves };
+            let pairs = if self.interleaved {
+                RopePairs::Neighbours
+            } else {
+                RopePairs::Halves
+            };
             rope(isa(), pairs, head, cos, sin).map_err(|e| format_err!("{e}"))
         };
         let shape = [batch, self.kv_heads, total, dim];
         let mut present = [Tensor::zero::<f32>(&shape)?, Tensor::zero::<f32>(&shape)?];
-        for (index, (source, (start, stride))) in [(keys, key_at), (values, value_at)].into_iter().enumerate() {
+        for (index, (source, (start, stride))) in
+            [(keys, key_at), (values, value_at)].into_iter().enumerate()
+        {
             let mut view = present[index].try_as_plain_ram_mut()?;
             let present = view.as_slice_mut::<f32>()?;
             for lane in 0..batch * self.kv_heads {
@@ -227,7 +296,8 @@ impl EvalOp for GroupQueryAttention {
                 let rows = &mut present[lane * total * dim..(lane + 1) * total * dim];
                 if let Some(past) = self.past {
                     let past = f32s(&inputs[past[index]])?;
-                    rows[..past_len * dim].copy_from_slice(&past[lane * past_len * dim..][..past_len * dim]);
+                    rows[..past_len * dim]
+                        .copy_from_slice(&past[lane * past_len * dim..][..past_len * dim]);
                 }
                 for (token, row) in rows[past_len * dim..].chunks_exact_mut(dim).enumerate() {
                     let at = (sequence * tokens + token) * stride + start + head * dim;
@@ -247,13 +317,18 @@ impl EvalOp for GroupQueryAttention {
             query_stride: group * dim,
             scale: self.scale.unwrap_or(1.0 / (dim as f32).sqrt()),
             softcap: self.softcap,
-            visible: Visible::Causal { first: past_len, window: self.window },
+            visible: Visible::Causal {
+                first: past_len,
+                window: self.window,
+            },
         };
         let mut output = Tensor::zero::<f32>(&[batch, tokens, q_columns])?;
         let mut turned = vec![0.0f32; tokens * group * dim];
         let mut found = vec![0.0f32; tokens * group * dim];
-        let (all_keys, all_values) =
-            (present[0].try_as_plain_ram()?.as_slice::<f32>()?, present[1].try_as_plain_ram()?.as_slice::<f32>()?);
+        let (all_keys, all_values) = (
+            present[0].try_as_plain_ram()?.as_slice::<f32>()?,
+            present[1].try_as_plain_ram()?.as_slice::<f32>()?,
+        );
         let mut view = output.try_as_plain_ram_mut()?;
         let out = view.as_slice_mut::<f32>()?;
         for lane in (0..batch * self.kv_heads).filter(|_| tokens > 0) {
@@ -266,9 +341,14 @@ impl EvalOp for GroupQueryAttention {
                 }
             }
             let range = lane * total * dim..(lane + 1) * total * dim;
-            let (keys, values) = (Floats::F32(&all_keys[range.clone()]), Floats::F32(&all_values[range]));
-            let part = MatrixMut::new(&mut found, tokens, group * dim).map_err(|e| format_err!("{e}"))?;
-            attend(isa(), &attention, &turned, keys, values, part).map_err(|e| format_err!("{e}"))?;
+            let (keys, values) = (
+                Floats::F32(&all_keys[range.clone()]),
+                Floats::F32(&all_values[range]),
+            );
+            let part =
+                MatrixMut::new(&mut found, tokens, group * dim).map_err(|e| format_err!("{e}"))?;
+            attend(isa(), &attention, &turned, keys, values, part)
+                .map_err(|e| format_err!("{e}"))?;
             for (token, row) in found.chunks_exact(group * dim).enumerate() {
                 let at = (sequence * tokens + token) * q_columns + head * group * dim;
                 out[at..at + group * dim].copy_from_slice(row);
@@ -287,9 +367,15 @@ fn isa() -> Isa {
 
 impl TypedOp for GroupQueryAttention {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let past = self.past.and_then(|[key, _]| inputs[key].shape.get(2).cloned());
+        let past = self
+            .past
+            .and_then(|[key, _]| inputs[key].shape.get(2).cloned());
         let shapes = self.shapes(&inputs[0].shape, past.as_ref())?;
-        Ok(shapes.into_iter().take(self.outputs).map(|shape| f32::fact(&*shape)).collect())
+        Ok(shapes
+            .into_iter()
+            .take(self.outputs)
+            .map(|shape| f32::fact(&*shape))
+            .collect())
     }
     as_op!();
 }

@@ -52,6 +52,11 @@ impl Expansion for Mul {
         }
         let numbers = wire_cast(prefix, model, inputs, i64::datum_type())?;
         let product = self.0.wire(&format!("{prefix}.numbers"), model, &numbers)?;
-        wire_cast(format!("{prefix}.back"), model, &product, TDim::datum_type())
+        wire_cast(
+            format!("{prefix}.back"),
+            model,
+            &product,
+            TDim::datum_type(),
+        )
     }
 }

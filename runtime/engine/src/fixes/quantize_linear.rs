@@ -16,7 +16,13 @@ pub(super) fn build(
     ensure!(block_size == 0, "QuantizeLinear in blocks is not supported");
     let axis = node.get_attr_opt("axis")?.unwrap_or(1);
     let has_zero_point = node.input.get(2).is_some_and(|name| !name.is_empty());
-    Ok((expand(QuantizeLinear { axis, has_zero_point }), vec![]))
+    Ok((
+        expand(QuantizeLinear {
+            axis,
+            has_zero_point,
+        }),
+        vec![],
+    ))
 }
 
 #[derive(Debug, Clone)]
@@ -56,11 +62,18 @@ impl Expansion for QuantizeLinear {
             let konst = model.outlet_fact(inputs[index])?.konst.clone();
             konst.context("the scale and zero point of QuantizeLinear must be constant")
         };
-        let scales = constant(1)?.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+        let scales = constant(1)?
+            .cast_to::<f32>()?
+            .try_as_plain_ram()?
+            .as_slice::<f32>()?
+            .to_vec();
         let (element, zero_points) = if self.has_zero_point {
             let zero_point = constant(2)?;
             let numbers = zero_point.cast_to::<f32>()?;
-            (zero_point.datum_type(), numbers.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+            (
+                zero_point.datum_type(),
+                numbers.try_as_plain_ram()?.as_slice::<f32>()?.to_vec(),
+            )
         } else {
             (u8::datum_type(), vec![0.0])
         };
@@ -77,15 +90,40 @@ impl Expansion for QuantizeLinear {
             1 => None,
             count => {
                 let rank = i64::try_from(shape.rank())?;
-                let axis = if self.axis < 0 { self.axis + rank } else { self.axis };
-                ensure!((0..rank).contains(&axis), "QuantizeLinear along axis {} of {rank}", self.axis);
+                let axis = if self.axis < 0 {
+                    self.axis + rank
+                } else {
+                    self.axis
+                };
+                ensure!(
+                    (0..rank).contains(&axis),
+                    "QuantizeLinear along axis {} of {rank}",
+                    self.axis
+                );
                 let axis = usize::try_from(axis)?;
-                ensure!(shape[axis] == count.to_dim(), "QuantizeLinear has {count} scales for {}", shape[axis]);
+                ensure!(
+                    shape[axis] == count.to_dim(),
+                    "QuantizeLinear has {count} scales for {}",
+                    shape[axis]
+                );
                 Some(axis)
             }
         };
-        ensure!(zero_points.len() == scales.len() || zero_points.len() == 1, "zero points don't fit the scales");
-        model.wire_node(prefix, Quantize { element, scales, zero_points, range, axis }, &inputs[..1])
+        ensure!(
+            zero_points.len() == scales.len() || zero_points.len() == 1,
+            "zero points don't fit the scales"
+        );
+        model.wire_node(
+            prefix,
+            Quantize {
+                element,
+                scales,
+                zero_points,
+                range,
+                axis,
+            },
+            &inputs[..1],
+        )
     }
 }
 
@@ -118,7 +156,12 @@ impl Quantize {
         let floats = input.cast_to::<f32>()?;
         let plain = floats.try_as_plain_ram()?;
         let floats = plain.as_slice::<f32>()?;
-        let run = self.axis.map_or(floats.len(), |axis| input.shape()[axis + 1..].iter().product()).max(1);
+        let run = self
+            .axis
+            .map_or(floats.len(), |axis| {
+                input.shape()[axis + 1..].iter().product()
+            })
+            .max(1);
         let (lowest, highest) = self.range;
         let last_zero_point = self.zero_points.len() - 1;
         let mut codes = Vec::with_capacity(floats.len());
@@ -126,7 +169,9 @@ impl Quantize {
             let index = index % self.scales.len();
             let scale = self.scales[index];
             let zero_point = self.zero_points[index.min(last_zero_point)];
-            let code = |x: &f32| convert(((x / scale).round_ties_even() + zero_point).clamp(lowest, highest));
+            let code = |x: &f32| {
+                convert(((x / scale).round_ties_even() + zero_point).clamp(lowest, highest))
+            };
             codes.extend(floats.iter().map(code));
         }
         let mut output = Tensor::from_shape(input.shape(), &codes)?;

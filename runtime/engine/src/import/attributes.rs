@@ -19,10 +19,18 @@ pub(super) fn check(path: &Path, graph: &pb::GraphProto) -> Result<(), Error> {
     for node in &graph.node {
         for (index, attribute) in node.attribute.iter().enumerate() {
             let refuse = |reason: &str| {
-                let place = format!("node {:?} ({}), attribute {:?}", label(node), node.op_type, attribute.name);
+                let place = format!(
+                    "node {:?} ({}), attribute {:?}",
+                    label(node),
+                    node.op_type,
+                    attribute.name
+                );
                 Err(invalid(path, place, reason, EXPORT_AGAIN))
             };
-            if node.attribute[..index].iter().any(|other| other.name == attribute.name) {
+            if node.attribute[..index]
+                .iter()
+                .any(|other| other.name == attribute.name)
+            {
                 return refuse("it is there twice");
             }
             if let Some(reason) = fault(node, attribute) {
@@ -60,14 +68,20 @@ fn fault(node: &pb::NodeProto, attribute: &pb::AttributeProto) -> Option<&'stati
         "pads" | "output_padding" => {
             ints.len() <= MAX_AXIS_NUMBERS && ints.iter().all(|pad| pad.abs() <= MAX_COUNT)
         }
-        "group" | "q_num_heads" | "kv_num_heads" | "blocksize" | "num_outputs" => count(&attribute.i),
+        "group" | "q_num_heads" | "kv_num_heads" | "blocksize" | "num_outputs" => {
+            count(&attribute.i)
+        }
         // Some operators have 0 for "work it out", or as the default of a feature that is off.
         "num_heads" | "rotary_embedding_dim" | "block_size" => {
             (0..=MAX_COUNT).contains(&attribute.i)
         }
-        "split" => ints.iter().all(|part| (0..=i64::from(i32::MAX)).contains(part)),
+        "split" => ints
+            .iter()
+            .all(|part| (0..=i64::from(i32::MAX)).contains(part)),
         "shape" | "output_shape" if node.op_type != "Reshape" => {
-            let elements = ints.iter().try_fold(1i64, |all, dim| all.checked_mul((*dim).max(1)));
+            let elements = ints
+                .iter()
+                .try_fold(1i64, |all, dim| all.checked_mul((*dim).max(1)));
             ints.len() <= MAX_RANK && elements.is_some_and(|all| all <= i64::from(i32::MAX))
         }
         _ => true,

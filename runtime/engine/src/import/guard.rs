@@ -12,8 +12,10 @@ use tract_core::internal::*;
 use tract_onnx::Onnx;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_hir::infer::{Factoid, InferenceFact, InferenceModel, InferenceNode, InferenceOp};
 use tract_onnx::tract_hir::infer::InferenceModelPatch;
+use tract_onnx::tract_hir::infer::{
+    Factoid, InferenceFact, InferenceModel, InferenceNode, InferenceOp,
+};
 
 use crate::fixes;
 
@@ -55,7 +57,10 @@ pub(crate) fn build(
     context: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let builder = STOCK.0.get(&node.op_type).context("an operator that tract doesn't know")?;
+    let builder = STOCK
+        .0
+        .get(&node.op_type)
+        .context("an operator that tract doesn't know")?;
     let (op, closures) = builder(context, node)?;
     Ok((Box::new(Guarded(op)), closures))
 }
@@ -108,15 +113,22 @@ impl InferenceOp for Guarded {
         outputs: TVec<&InferenceFact>,
         observed: TVec<&InferenceFact>,
     ) -> TractResult<(Facts, Facts, Facts)> {
-        let found = self.0.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
+        let found = self
+            .0
+            .infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
         if found.0.is_empty() || found.0.iter().any(|fact| fact.value.concretize().is_none()) {
             // Nothing to evaluate, and the rules have just been applied.
             return Ok(found);
         }
         for fact in &found.1 {
             if let Some(shape) = fact.shape.as_concrete_finite()? {
-                let size = fact.datum_type.concretize().map_or(1, |t| t.size_of() as u64);
-                let bytes = shape.iter().try_fold(size, |all, dim| all.checked_mul(*dim as u64));
+                let size = fact
+                    .datum_type
+                    .concretize()
+                    .map_or(1, |t| t.size_of() as u64);
+                let bytes = shape
+                    .iter()
+                    .try_fold(size, |all, dim| all.checked_mul(*dim as u64));
                 ensure!(
                     bytes.is_some_and(|b| b <= MAX_CONSTANT_BYTES),
                     "a constant of shape {shape:?} is too large"

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod bytes;
+mod element;
 mod external;
 pub(crate) mod guard;
 mod names;
@@ -23,7 +24,8 @@ use prost::Message;
 use tract_onnx::pb;
 
 pub use bytes::TensorBytes;
-pub use tensor::{ElementType, TensorData};
+pub use element::ElementType;
+pub use tensor::TensorData;
 pub use unsupported::{UnsupportedOp, UnsupportedOps};
 
 pub(crate) use resolver::TableResolver;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use tract_onnx::pb::{self, tensor_proto::DataLocation};
 
+use super::element::{ElementType, byte_length, typed_bytes};
 use super::external::ExternalFiles;
 use super::resolver::TableResolver;
 use super::{EXPORT_AGAIN, MAX_RANK, TensorBytes, invalid};
@@ -15,8 +16,6 @@ use crate::Error;
 
 /// Elements a tensor may claim, counting zero dimensions as one.
 const MAX_ELEMENTS: usize = 1 << 40;
-
-pub use pb::tensor_proto::DataType as ElementType;
 
 /// One tensor: its type, its shape, and its bytes (little-endian, row-major).
 #[derive(Debug, Clone)]
@@ -28,21 +27,6 @@ pub struct TensorData {
     /// The elements, in the mapped file where possible. The length is checked: it is exactly
     /// what `element` and `dims` ask for.
     pub bytes: TensorBytes,
-}
-
-/// Bytes that `elements` elements of `element` take, `None` for strings and nonsense.
-fn byte_length(element: ElementType, elements: usize) -> Option<usize> {
-    use ElementType::*;
-    let bits = match element {
-        Undefined | String => return None,
-        Uint4 | Int4 | Float4e2m1 => 4,
-        Uint8 | Int8 | Bool | Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz => 8,
-        Uint16 | Int16 | Float16 | Bfloat16 => 16,
-        Float | Int32 | Uint32 => 32,
-        Int64 | Double | Uint64 | Complex64 => 64,
-        Complex128 => 128,
-    };
-    elements.checked_mul(bits).map(|b| b.div_ceil(8))
 }
 
 /// The shape of `proto`, its number of elements, and its type.
@@ -393,45 +377,5 @@ impl Check<'_> {
                 ),
             ),
         }
-    }
-}
-
-/// The content of the typed fields as raw bytes. A wrong length is found by the caller.
-fn typed_bytes(element: ElementType, proto: &pb::TensorProto) -> Vec<u8> {
-    use ElementType::*;
-    let ints = &proto.int32_data;
-    match element {
-        Float | Complex64 => proto
-            .float_data
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect(),
-        Double | Complex128 => proto
-            .double_data
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect(),
-        Int64 => proto
-            .int64_data
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect(),
-        Uint64 => proto
-            .uint64_data
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect(),
-        Uint32 => proto
-            .uint64_data
-            .iter()
-            .flat_map(|v| (*v as u32).to_le_bytes())
-            .collect(),
-        Int32 => ints.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Int16 | Uint16 | Float16 | Bfloat16 => ints
-            .iter()
-            .flat_map(|v| (*v as u16).to_le_bytes())
-            .collect(),
-        Undefined | String => Vec::new(),
-        _ => ints.iter().map(|v| *v as u8).collect(),
     }
 }

@@ -17,23 +17,34 @@ const LAST_INPUT: usize = 9;
 
 /// The attention that a `GroupQueryAttention` node is, or `None` where it has something we don't.
 pub(super) fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Found>, Error> {
-    let Some(node) = draft.node(id).filter(|node| is_plain(node)) else { return Ok(None) };
-    let Some((past, present)) = cache_names(draft, node) else { return Ok(None) };
-    let (Some(heads), Some(kv_heads)) = (size(node, "num_heads"), size(node, "kv_num_heads")) else {
+    let Some(node) = draft.node(id).filter(|node| is_plain(node)) else {
         return Ok(None);
     };
-    let Some(&[_, Some(cached_heads), _, Some(head_dim)]) = draft.input_dims(&past[0]).as_deref() else {
+    let Some((past, present)) = cache_names(draft, node) else {
         return Ok(None);
     };
-    let (Some(query), Some(result)) = (input(node, 0), output(node, 0)) else { return Ok(None) };
-    let valid = head_dim > 0 && kv_heads > 0 && cached_heads == kv_heads && heads.is_multiple_of(kv_heads);
+    let (Some(heads), Some(kv_heads)) = (size(node, "num_heads"), size(node, "kv_num_heads"))
+    else {
+        return Ok(None);
+    };
+    let Some(&[_, Some(cached_heads), _, Some(head_dim)]) = draft.input_dims(&past[0]).as_deref()
+    else {
+        return Ok(None);
+    };
+    let (Some(query), Some(result)) = (input(node, 0), output(node, 0)) else {
+        return Ok(None);
+    };
+    let valid =
+        head_dim > 0 && kv_heads > 0 && cached_heads == kv_heads && heads.is_multiple_of(kv_heads);
     if !valid || heads == 0 {
         return Ok(None);
     }
     let (mut query, mut key, value, inputs) = match (input(node, 1), input(node, 2)) {
         (Some(key), Some(value)) => {
             let operand = |value: &str| follow(draft, value, Layout::Flat, Operand::at(value), 0);
-            let (Some(query), Some(key)) = (operand(query)?, operand(key)?) else { return Ok(None) };
+            let (Some(query), Some(key)) = (operand(query)?, operand(key)?) else {
+                return Ok(None);
+            };
             (query, key, Operand::at(value), AttentionInputs::Separate)
         }
         (None, None) => {
@@ -43,7 +54,8 @@ pub(super) fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Fou
         _ => return Ok(None),
     };
     if int(node, "do_rotary").unwrap_or(0) != 0 {
-        let Some(rope) = rope(draft, node)?.filter(|_| query.rope.is_none() && key.rope.is_none()) else {
+        let Some(rope) = rope(draft, node)?.filter(|_| query.rope.is_none() && key.rope.is_none())
+        else {
             return Ok(None);
         };
         (query.rope, key.rope) = (Some(rope.clone()), Some(rope));
@@ -66,7 +78,16 @@ pub(super) fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Fou
         inputs,
     };
     let result = result.to_owned();
-    Ok(Some(Found { spec, query, key, value, removed: vec![id], result, past, present }))
+    Ok(Some(Found {
+        spec,
+        query,
+        key,
+        value,
+        removed: vec![id],
+        result,
+        past,
+        present,
+    }))
 }
 
 /// Whether the node has none of the operator's rarer features: bias, sinks, quantised caches.
@@ -75,7 +96,9 @@ fn is_plain(node: &NodeProto) -> bool {
     let causal = int(node, "causal").unwrap_or(1) != 0;
     node.domain == "com.microsoft"
         && causal
-        && ["smooth_softmax", "qk_output", "sliding_window_cache"].into_iter().all(off)
+        && ["smooth_softmax", "qk_output", "sliding_window_cache"]
+            .into_iter()
+            .all(off)
         && (LAST_INPUT..node.input.len()).all(|index| input(node, index).is_none())
         && (3..node.output.len()).all(|index| output(node, index).is_none())
 }
@@ -84,16 +107,26 @@ fn is_plain(node: &NodeProto) -> bool {
 fn cache_names(draft: &Draft, node: &NodeProto) -> Option<([String; 2], [String; 2])> {
     let past = [input(node, 3)?.to_owned(), input(node, 4)?.to_owned()];
     let present = [output(node, 1)?.to_owned(), output(node, 2)?.to_owned()];
-    let is_cache = past.iter().all(|name| draft.is_input(name) && draft.consumers(name).len() == 1)
-        && present.iter().all(|name| draft.is_output(name) && draft.consumers(name).is_empty());
+    let is_cache = past
+        .iter()
+        .all(|name| draft.is_input(name) && draft.consumers(name).len() == 1)
+        && present
+            .iter()
+            .all(|name| draft.is_output(name) && draft.consumers(name).is_empty());
     is_cache.then_some((past, present))
 }
 
 /// The rotary positions inside the node: as far as the tables are wide, two columns each.
 fn rope(draft: &Draft, node: &NodeProto) -> Result<Option<Rope>, Error> {
-    let (Some(cos), Some(sin)) = (input(node, 7), input(node, 8)) else { return Ok(None) };
-    let Some((dims, _)) = constants::floats(draft, cos)? else { return Ok(None) };
-    let &[_, half] = dims.as_slice() else { return Ok(None) };
+    let (Some(cos), Some(sin)) = (input(node, 7), input(node, 8)) else {
+        return Ok(None);
+    };
+    let Some((dims, _)) = constants::floats(draft, cos)? else {
+        return Ok(None);
+    };
+    let &[_, half] = dims.as_slice() else {
+        return Ok(None);
+    };
     Ok(Some(Rope {
         cos: cos.to_owned(),
         sin: sin.to_owned(),

@@ -4,7 +4,9 @@
 
 use std::collections::HashSet;
 
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto,
+};
 
 use crate::Error;
 use crate::import::{ElementType, OnnxModel};
@@ -23,19 +25,34 @@ pub(super) enum Interface {
 
 /// Makes an f16 graph an f32 one. A graph with graphs inside it is left as it is.
 pub(super) fn widen(model: &mut OnnxModel, interface: Interface) -> Result<(), Error> {
-    let Some(graph) = &model.proto().graph else { return Ok(()) };
-    let nested = |node: &NodeProto| node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+    let Some(graph) = &model.proto().graph else {
+        return Ok(());
+    };
+    let nested = |node: &NodeProto| {
+        node.attribute
+            .iter()
+            .any(|a| a.g.is_some() || !a.graphs.is_empty())
+    };
     if !computes_in_half(graph) || graph.node.iter().any(nested) {
         return Ok(());
     }
     // Values that fill new tensors, as f32: their bytes are in the model's table, so read them first.
     let mut fills = Vec::new();
     for node in &graph.node {
-        for attribute in node.attribute.iter().filter(|_| node.op_type == "ConstantOfShape") {
+        for attribute in node
+            .attribute
+            .iter()
+            .filter(|_| node.op_type == "ConstantOfShape")
+        {
             if let Some(tensor) = attribute.t.as_ref().filter(|t| t.data_type == HALF) {
                 let bytes = model.tensor(tensor)?.bytes;
                 let (numbers, _) = bytes.as_chunks::<2>();
-                fills.push(numbers.iter().map(|n| half::f16::from_le_bytes(*n).to_f32()).collect());
+                fills.push(
+                    numbers
+                        .iter()
+                        .map(|n| half::f16::from_le_bytes(*n).to_f32())
+                        .collect(),
+                );
             }
         }
     }
@@ -55,15 +72,22 @@ pub(super) fn widen(model: &mut OnnxModel, interface: Interface) -> Result<(), E
 /// Whether there are f16 numbers that aren't widened before anything else happens to them.
 fn computes_in_half(graph: &GraphProto) -> bool {
     let half_values = graph.input.iter().any(is_half);
-    let to_half = |node: &NodeProto| node.op_type == "Cast" && cast_target(node) == Some(i64::from(HALF));
+    let to_half =
+        |node: &NodeProto| node.op_type == "Cast" && cast_target(node) == Some(i64::from(HALF));
     half_values
         || graph.node.iter().any(to_half)
-        || graph.initializer.iter().any(|t| t.data_type == HALF && !is_storage(graph, &t.name))
+        || graph
+            .initializer
+            .iter()
+            .any(|t| t.data_type == HALF && !is_storage(graph, &t.name))
 }
 
 /// Whether an f16 tensor is only how f32 numbers, or the scales of blocks, are stored.
 fn is_storage(graph: &GraphProto, name: &str) -> bool {
-    let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|i| i == name));
+    let mut readers = graph
+        .node
+        .iter()
+        .filter(|node| node.input.iter().any(|i| i == name));
     readers.all(|node| match node.op_type.as_str() {
         "Cast" => cast_target(node) == Some(i64::from(SINGLE)),
         "MatMulNBits" | "GatherBlockQuantized" => {
@@ -81,10 +105,17 @@ fn cast_target(node: &NodeProto) -> Option<i64> {
 fn lift_constants(graph: &mut GraphProto) {
     let mut lifted: Vec<TensorProto> = Vec::new();
     graph.node.retain(|node| {
-        let value = node.attribute.iter().find(|a| a.name == "value").and_then(|a| a.t.as_ref());
+        let value = node
+            .attribute
+            .iter()
+            .find(|a| a.name == "value")
+            .and_then(|a| a.t.as_ref());
         match (node.op_type.as_str(), value, node.output.first()) {
             ("Constant", Some(tensor), Some(name)) if tensor.data_type == HALF => {
-                lifted.push(TensorProto { name: name.clone(), ..tensor.clone() });
+                lifted.push(TensorProto {
+                    name: name.clone(),
+                    ..tensor.clone()
+                });
                 false
             }
             _ => true,
@@ -99,7 +130,8 @@ fn retype_nodes(graph: &mut GraphProto, fills: Vec<Vec<f32>>) {
     for node in &mut graph.node {
         for attribute in &mut node.attribute {
             match (node.op_type.as_str(), attribute.name.as_str()) {
-                ("Cast", "to") | ("EyeLike" | "RandomNormalLike" | "RandomUniformLike", "dtype")
+                ("Cast", "to")
+                | ("EyeLike" | "RandomNormalLike" | "RandomUniformLike", "dtype")
                     if attribute.i == i64::from(HALF) =>
                 {
                     attribute.i = i64::from(SINGLE);
@@ -155,8 +187,15 @@ fn widen_initialisers(graph: &mut GraphProto) {
     }
     // A look-up gives what its scales are.
     let mut widened = Vec::new();
-    for node in graph.node.iter_mut().filter(|node| node.op_type == "GatherBlockQuantized") {
-        let is_half = node.input.get(2).is_some_and(|scales| storage.contains(scales));
+    for node in graph
+        .node
+        .iter_mut()
+        .filter(|node| node.op_type == "GatherBlockQuantized")
+    {
+        let is_half = node
+            .input
+            .get(2)
+            .is_some_and(|scales| storage.contains(scales));
         if let Some(output) = node.output.first_mut().filter(|_| is_half) {
             let stored = format!("{output}.half");
             widened.push(cast(&stored, output, SINGLE));
@@ -178,12 +217,20 @@ fn is_half(value: &ValueInfoProto) -> bool {
 /// Converts f16 inputs on their way in and f16 outputs on their way out.
 fn convert_interface(graph: &mut GraphProto) {
     let names = |values: &[ValueInfoProto]| -> HashSet<String> {
-        values.iter().filter(|v| is_half(v)).map(|v| v.name.clone()).collect()
+        values
+            .iter()
+            .filter(|v| is_half(v))
+            .map(|v| v.name.clone())
+            .collect()
     };
     let (inputs, outputs) = (names(&graph.input), names(&graph.output));
     let inside = |name: &str| format!("{name}.single");
     for node in &mut graph.node {
-        for name in node.input.iter_mut().filter(|n| inputs.contains(*n) || outputs.contains(*n)) {
+        for name in node
+            .input
+            .iter_mut()
+            .filter(|n| inputs.contains(*n) || outputs.contains(*n))
+        {
             *name = inside(name);
         }
         for name in node.output.iter_mut().filter(|n| outputs.contains(*n)) {
@@ -193,7 +240,10 @@ fn convert_interface(graph: &mut GraphProto) {
     let casts_in = inputs.iter().map(|name| cast(name, &inside(name), SINGLE));
     let mut nodes: Vec<NodeProto> = casts_in.collect();
     nodes.append(&mut graph.node);
-    let made: HashSet<&str> = nodes.iter().flat_map(|n| n.output.iter().map(String::as_str)).collect();
+    let made: HashSet<&str> = nodes
+        .iter()
+        .flat_map(|n| n.output.iter().map(String::as_str))
+        .collect();
     let casts_out: Vec<NodeProto> = outputs
         .iter()
         .filter(|name| made.contains(inside(name).as_str()))
@@ -204,7 +254,12 @@ fn convert_interface(graph: &mut GraphProto) {
 }
 
 fn retype_interface(graph: &mut GraphProto) {
-    for value in graph.input.iter_mut().chain(&mut graph.output).filter(|v| is_half(v)) {
+    for value in graph
+        .input
+        .iter_mut()
+        .chain(&mut graph.output)
+        .filter(|v| is_half(v))
+    {
         if let Some(type_proto::Value::TensorType(tensor)) =
             value.r#type.as_mut().and_then(|t| t.value.as_mut())
         {

@@ -12,15 +12,27 @@ use crate::Error;
 pub(crate) fn rewrite(draft: &mut Draft) -> Result<(), Error> {
     for id in draft.ids() {
         let Some(node) = draft.node(id) else { continue };
-        let Some(spec) = norm(draft, node)? else { continue };
+        let Some(spec) = norm(draft, node)? else {
+            continue;
+        };
         let (Some(a), Some(b), Some(result)) = (input(node, 0), input(node, 1), output(node, 0))
         else {
             continue;
         };
         let (a, b, result) = (a.to_owned(), b.to_owned(), result.to_owned());
         let sum = output(node, 3).map_or_else(|| format!("{result}.sum"), str::to_owned);
-        let name = if node.name.is_empty() { result.clone() } else { node.name.clone() };
-        draft.replace(&[id], &name, OpSpec::Norm(spec), &[&a, &b], &[&result, &sum]);
+        let name = if node.name.is_empty() {
+            result.clone()
+        } else {
+            node.name.clone()
+        };
+        draft.replace(
+            &[id],
+            &name,
+            OpSpec::Norm(spec),
+            &[&a, &b],
+            &[&result, &sum],
+        );
     }
     Ok(())
 }
@@ -40,15 +52,24 @@ fn norm(draft: &Draft, node: &NodeProto) -> Result<Option<NormSpec>, Error> {
         Some(name) => constants::vector(draft, name),
         None => Ok(None),
     };
-    let Some(gain) = vector(2)? else { return Ok(None) };
+    let Some(gain) = vector(2)? else {
+        return Ok(None);
+    };
     let kind = match is_layer {
         false => NormKind::Rms,
         true => match (input(node, 3), vector(3)?) {
             (None, _) => NormKind::Layer { bias: None },
-            (Some(_), Some(bias)) if bias.len() == gain.len() => NormKind::Layer { bias: Some(bias) },
+            (Some(_), Some(bias)) if bias.len() == gain.len() => {
+                NormKind::Layer { bias: Some(bias) }
+            }
             _ => return Ok(None),
         },
     };
     let epsilon = float(node, "epsilon").unwrap_or(if is_layer { 1e-12 } else { 1e-5 });
-    Ok(Some(NormSpec { gain, kind, epsilon, residual: true }))
+    Ok(Some(NormSpec {
+        gain,
+        kind,
+        epsilon,
+        residual: true,
+    }))
 }
