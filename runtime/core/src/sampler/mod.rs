@@ -4,10 +4,13 @@
 //! temperature; top-k (A. Fan and others, 2018, arXiv 1805.04833); top-p (A. Holtzman and others, 2019,
 //! arXiv 1904.09751); min-p (M. Nguyen and others, 2024, arXiv 2407.01082); a draw.
 
+mod random;
+
 use crate::argmax::argmax;
 use crate::math::exp;
 use crate::{Error, Isa, Operand};
 use core::cmp::Ordering;
+use random::Pcg32;
 
 /// How to choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +84,7 @@ impl Sampler {
         }
         Ok(Sampler {
             params,
-            random: Pcg32::new(params.seed),
+            random: Pcg32::new(params.seed, STREAM),
         })
     }
 
@@ -160,6 +163,9 @@ impl Sampler {
         }
     }
 }
+
+/// Which of the generator's sequences the sampler draws from.
+const STREAM: u64 = 54;
 
 /// More likely first; equals by the smaller token.
 fn by_weight(a: &Candidate, b: &Candidate) -> Ordering {
@@ -264,187 +270,5 @@ fn choose(params: &SamplingParams, candidates: &mut [Candidate], draw: f32) -> u
     last
 }
 
-/// PCG-XSH-RR 64/32: M. E. O'Neill, «PCG: A Family of Simple Fast Space-Efficient Statistically Good
-/// Algorithms for Random Number Generation», 2014, HMC-CS-2014-0905.
-#[derive(Clone, Debug)]
-struct Pcg32 {
-    state: u64,
-}
-
-impl Pcg32 {
-    const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
-    const INCREMENT: u64 = 1_442_695_040_888_963_407;
-
-    fn new(seed: u64) -> Pcg32 {
-        let mut random = Pcg32 {
-            state: seed.wrapping_add(Self::INCREMENT),
-        };
-        random.next();
-        random
-    }
-
-    fn next(&mut self) -> u32 {
-        let old = self.state;
-        self.state = old
-            .wrapping_mul(Self::MULTIPLIER)
-            .wrapping_add(Self::INCREMENT);
-        let mixed = (((old >> 18) ^ old) >> 27) as u32;
-        mixed.rotate_right((old >> 59) as u32)
-    }
-
-    /// Uniform in `0..1`, a multiple of 2⁻²⁴.
-    fn next_unit(&mut self) -> f32 {
-        (self.next() >> 8) as f32 / 16_777_216.0
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::vec::Vec;
-
-    fn counts(params: SamplingParams, logits: &[f32], scratch: usize) -> Vec<u32> {
-        let mut sampler = Sampler::new(params).unwrap();
-        let mut counts = std::vec![0; logits.len()];
-        let mut scratch = std::vec![Candidate::default(); scratch];
-        for _ in 0..4000 {
-            let mut logits = logits.to_vec();
-            counts[sampler
-                .sample(Isa::SCALAR, &mut logits, &[], &mut scratch)
-                .unwrap() as usize] += 1;
-        }
-        counts
-    }
-
-    const LOGITS: [f32; 6] = [0.0, 2.0, f32::NAN, 1.0, f32::NEG_INFINITY, -1.0];
-
-    #[test]
-    fn draws_follow_the_probabilities() {
-        let params = SamplingParams {
-            temperature: 0.5,
-            seed: 7,
-            ..SamplingParams::GREEDY
-        };
-        let got = counts(params, &LOGITS, 6);
-        let weights: Vec<f64> = LOGITS
-            .iter()
-            .map(|&x| {
-                if x.is_nan() {
-                    0.0
-                } else {
-                    (f64::from(x) / 0.5).exp()
-                }
-            })
-            .collect();
-        let total: f64 = weights.iter().sum();
-        for (count, weight) in got.iter().zip(weights) {
-            assert!(
-                (f64::from(*count) / 4000.0 - weight / total).abs() < 0.02,
-                "{got:?}"
-            );
-        }
-        assert_eq!(counts(params, &LOGITS, 6), got);
-        assert_ne!(
-            counts(SamplingParams { seed: 8, ..params }, &LOGITS, 6),
-            got
-        );
-    }
-
-    #[test]
-    fn cuts_keep_the_most_likely() {
-        let base = SamplingParams {
-            temperature: 1.0,
-            ..SamplingParams::GREEDY
-        };
-        let kept = |params, scratch| {
-            counts(params, &LOGITS, scratch)
-                .iter()
-                .map(|&c| c > 0)
-                .collect::<Vec<_>>()
-        };
-        let two = [false, true, false, true, false, false];
-        assert_eq!(kept(SamplingParams { top_k: 2, ..base }, 6), two);
-        assert_eq!(kept(base, 2), two);
-        assert_eq!(kept(SamplingParams { top_p: 0.8, ..base }, 6), two);
-        assert_eq!(kept(SamplingParams { min_p: 0.3, ..base }, 6), two);
-        assert_eq!(
-            kept(SamplingParams { top_p: 0.0, ..base }, 6),
-            [false, true, false, false, false, false]
-        );
-        assert_eq!(
-            kept(SamplingParams { min_p: 9.0, ..base }, 6),
-            [false, true, false, false, false, false]
-        );
-    }
-
-    #[test]
-    fn penalty_counts_each_recent_token_once() {
-        let params = SamplingParams {
-            repetition_penalty: 2.0,
-            repetition_window: 3,
-            ..SamplingParams::GREEDY
-        };
-        let mut sampler = Sampler::new(params).unwrap();
-        let mut logits = [4.0, 3.0, -1.0, 1.0];
-        let chosen = sampler.sample(Isa::SCALAR, &mut logits, &[3, 0, 0, 2, 99, 0][..], &mut []);
-        assert_eq!((chosen, logits), (Ok(1), [2.0, 3.0, -2.0, 1.0]));
-    }
-
-    #[test]
-    fn refuses_nonsense() {
-        for params in [
-            SamplingParams {
-                temperature: f32::NAN,
-                ..SamplingParams::GREEDY
-            },
-            SamplingParams {
-                top_p: -0.1,
-                ..SamplingParams::GREEDY
-            },
-            SamplingParams {
-                repetition_penalty: 0.0,
-                ..SamplingParams::GREEDY
-            },
-        ] {
-            assert_eq!(Sampler::new(params).err(), Some(Error::Sampling));
-        }
-        let mut warm = Sampler::new(SamplingParams {
-            temperature: 1.0,
-            ..SamplingParams::GREEDY
-        })
-        .unwrap();
-        assert!(warm.sample(Isa::SCALAR, &mut [], &[], &mut []).is_err());
-        assert!(warm.sample(Isa::SCALAR, &mut [1.0], &[], &mut []).is_err());
-        let mut scratch = [Candidate::default(); 4];
-        assert_eq!(
-            warm.sample(Isa::SCALAR, &mut [f32::NAN; 4], &[], &mut scratch),
-            Ok(0)
-        );
-        assert_eq!(
-            warm.sample(Isa::SCALAR, &mut [1.0, f32::INFINITY], &[], &mut scratch),
-            Ok(1)
-        );
-    }
-
-    #[test]
-    fn random_numbers_are_pcg32() {
-        // The reference program's output for state 42, stream 54 differs only in its increment; this pins ours.
-        let mut random = Pcg32 {
-            state: 0x1857_06b8_2c2e_03f8,
-        };
-        assert_eq!(
-            [random.next(), random.next()],
-            [random_reference(0), random_reference(1)]
-        );
-    }
-
-    fn random_reference(step: u32) -> u32 {
-        let mut state = 0x1857_06b8_2c2e_03f8u128;
-        for _ in 0..step {
-            state =
-                (state * u128::from(Pcg32::MULTIPLIER) + u128::from(Pcg32::INCREMENT)) % (1 << 64);
-        }
-        let mixed = ((((state >> 18) ^ state) >> 27) % (1 << 32)) as u32;
-        mixed.rotate_right((state >> 59) as u32)
-    }
-}
+mod tests;
