@@ -1,2 +1,33 @@
-//! Program.
-fn main() {}
+//! `furlong`: runs quantised transformers on ARM and x86-64 Linux.
+
+mod arrays;
+mod cli;
+mod commands;
+mod failure;
+mod interrupt;
+mod model;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Chat(args) => commands::chat::run(&args),
+        Command::Embed(args) => commands::embed::run(&args),
+        Command::Infer(args) => commands::infer::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Perplexity(args) => commands::perplexity::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}

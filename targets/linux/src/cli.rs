@@ -1,0 +1,123 @@
+//! The command line: one variant a command, and the options that several of them share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use furlong_runtime::KvFormat;
+use furlong_runtime::text::{GenerateOptions, SamplingParams};
+
+use crate::commands::{
+    bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
+    inspect::InspectArgs, perplexity::PerplexityArgs, run::RunArgs,
+};
+
+/// Runs quantised transformers on ARM and x86-64 Linux.
+#[derive(Debug, Parser)]
+#[command(name = "furlong", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(RunArgs),
+    Chat(ChatArgs),
+    Embed(EmbedArgs),
+    Infer(InferArgs),
+    Inspect(InspectArgs),
+    Perplexity(PerplexityArgs),
+    Bench(BenchArgs),
+    Doctor(DoctorArgs),
+}
+
+/// Which model, and how to load it.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The model's folder, as `fine-tune export` writes it
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Number of threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// How large a decoder's cache of keys and values is.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// Most tokens of prompt and answer together [default: what the model was made for]
+    #[arg(long, value_name = "N")]
+    pub context: Option<NonZeroUsize>,
+    /// Format of the cache of keys and values
+    #[arg(long, value_enum, default_value = "f16")]
+    pub kv: Kv,
+}
+
+/// Format of the cache of keys and values.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Kv {
+    /// Two bytes a number
+    F16,
+    /// Four bytes a number
+    F32,
+}
+
+impl From<Kv> for KvFormat {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F16 => KvFormat::F16,
+            Kv::F32 => KvFormat::F32,
+        }
+    }
+}
+
+/// How to choose each token, and when to stop.
+#[derive(Debug, Args)]
+pub struct SamplingArgs {
+    /// Most tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token each time; higher values vary more
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Choose among the K likeliest tokens only [0: all]
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Choose among the likeliest tokens that together have probability P
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Drop tokens less likely than P times the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub min_p: f32,
+    /// Divide the logits of recent tokens by this; above 1 repeats less
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// The same seed gives the same text on every machine
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Stop at this text (may be given several times)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl SamplingArgs {
+    /// As the generator takes them.
+    pub fn options(&self) -> GenerateOptions {
+        GenerateOptions {
+            max_tokens: self.max_tokens,
+            sampling: SamplingParams {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
+                seed: self.seed,
+                ..SamplingParams::GREEDY
+            },
+            stop: self.stop.clone(),
+            ..GenerateOptions::default()
+        }
+    }
+}

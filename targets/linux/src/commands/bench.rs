@@ -1,0 +1,226 @@
+//! `furlong bench`: how fast a model reads a prompt and writes an answer on this machine.
+//!
+//! As llama.cpp's `llama-bench` does it: the prompt is read into an empty cache, and the answer is written from an empty cache too,
+//! each some times over; the median counts. The answer's tokens are the likeliest ones, choosing them included.
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use furlong::machine::{bandwidth, clock};
+use furlong_core::Isa;
+use furlong_core::argmax::argmax;
+use furlong_runtime::{Model, Session};
+use serde::Serialize;
+
+use crate::cli::{CacheArgs, ModelArgs};
+use crate::failure::INTERRUPTED;
+use crate::{interrupt, model, table};
+
+/// Measure a model's speed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  furlong bench --model smollm2-q4 -p 128 -n 64
+  furlong bench --model smollm2-q4 -p 128 -n 64 --threads 1 --repeat 5 --json
+
+Decoding reads every weight once a token: its ceiling is the memory bandwidth, measured with as many threads, divided by the \
+bytes of weights.")]
+pub struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Tokens of the prompt
+    #[arg(short, value_name = "N", default_value = "128")]
+    prompt: NonZeroUsize,
+    /// Tokens of the answer
+    #[arg(short = 'n', value_name = "N", default_value = "64")]
+    generate: NonZeroUsize,
+    /// How many times each is measured
+    #[arg(long, value_name = "R", default_value = "3")]
+    repeat: NonZeroUsize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Output {
+    model: String,
+    threads: usize,
+    prompt_tokens: usize,
+    generated_tokens: usize,
+    repeat: usize,
+    prefill_tok_s: f64,
+    decode_tok_s: f64,
+    prefill_cpu_ms_per_token: f64,
+    decode_cpu_ms_per_token: f64,
+    /// Seconds to load the model and its tokenizer.
+    load_s: f64,
+    /// Seconds from the start of loading to the first token after the prompt.
+    ttft_s: f64,
+    peak_rss_bytes: Option<u64>,
+    /// Bytes of weights read for one token.
+    weights_bytes: usize,
+    bandwidth_gb_s: f64,
+    /// `decode_tok_s` by what the bandwidth allows.
+    ceiling_share: f64,
+}
+
+/// Time on the clock and on the processors.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever keeps the model from running.
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let cancel = interrupt::install()?;
+    let start = Instant::now();
+    let model = model::decoder(&args.model, &args.cache)?;
+    let tokenizer = model::tokenizer(&args.model.model);
+    let load_s = start.elapsed().as_secs_f64();
+    // Its loading counts, but a folder without one can still be measured.
+    drop(tokenizer);
+    let (prompt, generate) = (args.prompt.get(), args.generate.get());
+    if prompt.max(generate) > model.context_length() {
+        bail!(
+            "{} tokens don't fit into the context of {}",
+            prompt.max(generate),
+            model.context_length()
+        );
+    }
+    let tokens = prompt_tokens(&model, prompt);
+    let mut session = model.session()?;
+    let first = largest(session.extend(&tokens)?);
+    let ttft_s = start.elapsed().as_secs_f64();
+
+    let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    for _ in 0..args.repeat.get() {
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        session.reset();
+        prefill.push(measure(|| session.extend(&tokens).map(drop))?);
+        session.reset();
+        decode.push(measure(|| decode_from(&mut session, first, generate))?);
+    }
+    // The probe's buffer is not the model's memory.
+    let peak_rss_bytes = clock::peak_rss_bytes();
+    let threads = NonZeroUsize::new(model.threads()).unwrap_or(NonZeroUsize::MIN);
+    let bandwidth_gb_s = bandwidth::read_gb_s(threads);
+    let (prefill, decode) = (median(prefill), median(decode));
+    let weights_bytes = model.weights_bytes();
+    let decode_tok_s = generate as f64 / decode.wall.as_secs_f64();
+    let output = Output {
+        model: args.model.model.display().to_string(),
+        threads: threads.get(),
+        prompt_tokens: prompt,
+        generated_tokens: generate,
+        repeat: args.repeat.get(),
+        prefill_tok_s: prompt as f64 / prefill.wall.as_secs_f64(),
+        decode_tok_s,
+        prefill_cpu_ms_per_token: prefill.cpu.as_secs_f64() * 1e3 / prompt as f64,
+        decode_cpu_ms_per_token: decode.cpu.as_secs_f64() * 1e3 / generate as f64,
+        load_s,
+        ttft_s,
+        peak_rss_bytes,
+        weights_bytes,
+        bandwidth_gb_s,
+        ceiling_share: decode_tok_s * weights_bytes as f64 / (bandwidth_gb_s * 1e9),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&output)?);
+    } else {
+        print_table(&output);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tokens without meaning, the same each time, spread over the vocabulary: what they say does not change the work.
+fn prompt_tokens(model: &Model, count: usize) -> Vec<u32> {
+    let vocab = u64::try_from(model.vocab_size()).unwrap_or(1).max(1);
+    (1..=count as u64)
+        .map(|index| u32::try_from(index.wrapping_mul(2_654_435_761) % vocab).unwrap_or(0))
+        .collect()
+}
+
+fn decode_from(
+    session: &mut Session,
+    first: u32,
+    count: usize,
+) -> Result<(), furlong_runtime::Error> {
+    let mut token = first;
+    for _ in 0..count {
+        token = largest(session.extend(&[token])?);
+    }
+    Ok(())
+}
+
+fn largest(logits: &[f32]) -> u32 {
+    let best = argmax(Isa::detect(), logits).unwrap_or(0);
+    u32::try_from(best).unwrap_or(0)
+}
+
+fn measure(work: impl FnOnce() -> Result<(), furlong_runtime::Error>) -> Result<Cost> {
+    let (wall, cpu) = (Instant::now(), clock::process_cpu());
+    work()?;
+    Ok(Cost {
+        wall: wall.elapsed(),
+        cpu: clock::process_cpu().saturating_sub(cpu),
+    })
+}
+
+/// The median of each clock on its own; of an even number the slower of the two in the middle.
+fn median(costs: Vec<Cost>) -> Cost {
+    let middle = |clock: fn(&Cost) -> Duration| {
+        let mut times: Vec<Duration> = costs.iter().map(clock).collect();
+        times.sort();
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    };
+    Cost {
+        wall: middle(|cost| cost.wall),
+        cpu: middle(|cost| cost.cpu),
+    }
+}
+
+fn print_table(output: &Output) {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let peak = output
+        .peak_rss_bytes
+        .map_or_else(|| "unknown".to_owned(), table::bytes);
+    let weights = table::bytes(output.weights_bytes as u64);
+    let speed = |tok_s, cpu_ms| format!("{tok_s:.1} tok/s   {cpu_ms:.2} CPU ms/tok");
+    table::print_left(&[
+        row("threads", output.threads.to_string()),
+        row(
+            &format!("prompt of {}", output.prompt_tokens),
+            speed(output.prefill_tok_s, output.prefill_cpu_ms_per_token),
+        ),
+        row(
+            &format!("answer of {}", output.generated_tokens),
+            speed(output.decode_tok_s, output.decode_cpu_ms_per_token),
+        ),
+        row("load", format!("{:.3} s", output.load_s)),
+        row("load to first token", format!("{:.3} s", output.ttft_s)),
+        row("peak memory", peak),
+        row("weights read a token", weights),
+        row(
+            "memory bandwidth",
+            format!("{:.1} GB/s", output.bandwidth_gb_s),
+        ),
+        row(
+            "share of the ceiling",
+            format!("{:.0} %", output.ceiling_share * 100.0),
+        ),
+    ]);
+}

@@ -1,0 +1,147 @@
+//! `furlong embed`: sentences to vectors.
+
+use std::io::{self, BufRead};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::ModelArgs;
+use crate::{model, table};
+
+/// How many sentences go through the model at once.
+const BATCH: usize = 16;
+
+/// Turn sentences into vectors, and compare them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  furlong embed --model minilm 'A cat sits on the mat.' 'A kitten rests on a rug.' 'Stocks fell today.'
+  furlong embed --model minilm --json - < sentences.txt > vectors.json
+
+Prints the cosine similarity of each sentence with each other; with --json the vectors themselves.")]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Print one JSON object with the vectors
+    #[arg(long)]
+    json: bool,
+    /// The sentences; `-` reads one from each line of standard input
+    #[arg(required = true, value_name = "TEXT")]
+    texts: Vec<String>,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Output {
+    dimensions: usize,
+    embeddings: Vec<Embedding>,
+}
+
+#[derive(Debug, Serialize)]
+struct Embedding {
+    text: String,
+    tokens: usize,
+    vector: Vec<f32>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever keeps the model from embedding.
+pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
+    let texts = texts(&args.texts)?;
+    let model = model::encoder(&args.model)?;
+    let tokenizer = model::tokenizer(&args.model.model)?;
+    let mut embeddings = Vec::with_capacity(texts.len());
+    for batch in texts.chunks(BATCH) {
+        let tokens = batch
+            .iter()
+            .map(|text| tokenizer.encode(text, true))
+            .collect::<Result<Vec<_>, _>>()?;
+        let vectors = model.encode(&tokens)?;
+        for ((text, tokens), vector) in batch.iter().zip(&tokens).zip(vectors) {
+            embeddings.push(Embedding {
+                text: text.clone(),
+                tokens: tokens.len(),
+                vector,
+            });
+        }
+    }
+    if args.json {
+        let dimensions = embeddings.first().map_or(0, |first| first.vector.len());
+        let output = Output {
+            dimensions,
+            embeddings,
+        };
+        println!("{}", serde_json::to_string(&output)?);
+    } else {
+        print_table(&embeddings);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The texts of the command line, with the lines of standard input in place of a `-`.
+fn texts(arguments: &[String]) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for argument in arguments {
+        if argument == "-" {
+            for line in io::stdin().lock().lines() {
+                let line = line.context("can't read sentences from standard input")?;
+                if !line.trim().is_empty() {
+                    texts.push(line);
+                }
+            }
+        } else {
+            texts.push(argument.clone());
+        }
+    }
+    if texts.is_empty() {
+        bail!("there is nothing to embed");
+    }
+    Ok(texts)
+}
+
+fn print_table(embeddings: &[Embedding]) {
+    if let [only] = embeddings {
+        let numbers: Vec<String> = only.vector.iter().map(|x| format!("{x:.6}")).collect();
+        println!("{}", numbers.join(" "));
+        return;
+    }
+    let header = (1..=embeddings.len()).map(|number| format!("[{number}]"));
+    let mut rows = vec![std::iter::once(String::new()).chain(header).collect()];
+    for (index, one) in embeddings.iter().enumerate() {
+        let mut row = vec![format!("[{}] {}", index + 1, shortened(&one.text))];
+        row.extend(
+            embeddings
+                .iter()
+                .map(|other| format!("{:.4}", cosine(&one.vector, &other.vector))),
+        );
+        rows.push(row);
+    }
+    table::print(&rows);
+}
+
+fn shortened(text: &str) -> String {
+    const WIDTH: usize = 40;
+    if text.chars().count() <= WIDTH {
+        return text.to_owned();
+    }
+    text.chars().take(WIDTH - 1).chain(['…']).collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| -> f64 {
+        x.iter()
+            .zip(y)
+            .map(|(&x, &y)| f64::from(x) * f64::from(y))
+            .sum()
+    };
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    if lengths > 0.0 {
+        dot(a, b) / lengths
+    } else {
+        0.0
+    }
+}

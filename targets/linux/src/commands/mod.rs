@@ -1,0 +1,10 @@
+//! The commands, one a file.
+
+pub mod bench;
+pub mod chat;
+pub mod doctor;
+pub mod embed;
+pub mod infer;
+pub mod inspect;
+pub mod perplexity;
+pub mod run;

@@ -1,0 +1,209 @@
+//! `furlong perplexity`: how well a model predicts a text.
+//!
+//! Computed as llama.cpp's `llama-perplexity` does, so that the figures can stand side by side: the text is cut into windows of
+//! `--context` tokens that don't overlap; in each window the tokens of the second half are scored, all but the first of them; the
+//! first token of a window is replaced by the beginning-of-text token if the tokenizer adds one.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use furlong_runtime::Session;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::{CacheArgs, Kv, ModelArgs};
+use crate::failure::{Hint, INTERRUPTED};
+use crate::{interrupt, model};
+
+/// The largest text that is read, in bytes.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+/// Measure how well a model predicts a text
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  furlong perplexity --model smollm2-q4 --text book.txt
+  furlong perplexity --model smollm2-q4 --text book.txt --context 512 --json
+
+Lower is better. The rule is that of llama.cpp's llama-perplexity: windows that don't overlap, the second half of each one scored.")]
+pub struct PerplexityArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A plain text of at least two windows
+    #[arg(long, value_name = "FILE")]
+    text: PathBuf,
+    /// Tokens in one window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
+    context: u32,
+    /// Format of the cache of keys and values
+    #[arg(long, value_enum, default_value = "f16")]
+    kv: Kv,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Output {
+    perplexity: f64,
+    /// Standard error of `perplexity`, as llama.cpp computes it.
+    standard_error: f64,
+    /// Tokens in the text.
+    tokens: usize,
+    /// Tokens that were scored.
+    scored: usize,
+    windows: usize,
+    context: usize,
+    seconds: f64,
+}
+
+/// Sums over the scored tokens.
+#[derive(Debug, Default)]
+struct Score {
+    count: usize,
+    loss: f64,
+    squares: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A text that can't be read or is too short, and whatever keeps the model from running.
+pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
+    let cancel = interrupt::install()?;
+    let text = read_text(args)?;
+    let window = usize::try_from(args.context)?;
+    let cache = CacheArgs {
+        context: window.try_into().ok(),
+        kv: args.kv,
+    };
+    let model = model::decoder(&args.model, &cache)?;
+    let tokenizer = model::tokenizer(&args.model.model)?;
+    let bos = if tokenizer.adds_bos()? {
+        tokenizer.bos_id()
+    } else {
+        None
+    };
+    let tokens = tokenizer.encode(&text, true)?;
+    if tokens.len() < 2 * window {
+        bail!(
+            anyhow::anyhow!(
+                "{} has {} tokens, fewer than two windows of {window}",
+                args.text.display(),
+                tokens.len()
+            )
+            .context(Hint("take a longer text or a smaller --context".to_owned()))
+        );
+    }
+    let start = Instant::now();
+    let progress = progress_bar(tokens.len() / window)?;
+    let mut session = model.session()?;
+    let mut score = Score::default();
+    for window in tokens.chunks_exact(window) {
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        score_window(&mut session, window, bos, &mut score)?;
+        progress.set_message(format!("{:.4}", score.perplexity()));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let output = Output {
+        perplexity: score.perplexity(),
+        standard_error: score.standard_error(),
+        tokens: tokens.len(),
+        scored: score.count,
+        windows: tokens.len() / window,
+        context: window,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&output)?);
+    } else {
+        println!(
+            "perplexity {:.4} ± {:.4} ({} tokens, {} of them scored, windows of {window})",
+            output.perplexity, output.standard_error, output.tokens, output.scored
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the text; one line end at its end doesn't count.
+fn read_text(args: &PerplexityArgs) -> Result<String> {
+    let path = &args.text;
+    let place = || format!("can't read {}", path.display());
+    let size = std::fs::metadata(path).with_context(place)?.len();
+    if size > MAX_TEXT_BYTES {
+        bail!("{} has more than {MAX_TEXT_BYTES} bytes", path.display());
+    }
+    let mut text = std::fs::read_to_string(path).with_context(place)?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// Scores the second half of a window.
+fn score_window(
+    session: &mut Session,
+    window: &[u32],
+    bos: Option<u32>,
+    score: &mut Score,
+) -> Result<()> {
+    let mut tokens = window.to_vec();
+    if let (Some(bos), Some(first)) = (bos, tokens.first_mut()) {
+        *first = bos;
+    }
+    let half = tokens.len() / 2;
+    // The last token predicts nothing in this window.
+    let last = tokens.len() - 1;
+    let (before, scored) = tokens.get(..last).unwrap_or_default().split_at(half);
+    session.reset();
+    session.extend(before)?;
+    session.extend_all(scored, |position, logits| {
+        if let Some(&next) = window.get(position + 1) {
+            score.add(logits, next);
+        }
+    })?;
+    Ok(())
+}
+
+impl Score {
+    /// Adds the loss of one prediction.
+    fn add(&mut self, logits: &[f32], next: u32) {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|&x| f64::from((x - largest).exp())).sum();
+        let logit = usize::try_from(next).ok().and_then(|next| logits.get(next));
+        let logit = logit.copied().unwrap_or(f32::NEG_INFINITY);
+        let loss = sum.ln() - f64::from(logit - largest);
+        self.count += 1;
+        self.loss += loss;
+        self.squares += loss * loss;
+    }
+
+    fn perplexity(&self) -> f64 {
+        (self.loss / self.count as f64).exp()
+    }
+
+    fn standard_error(&self) -> f64 {
+        let count = self.count as f64;
+        let mean = self.loss / count;
+        let variance = (self.squares / count - mean * mean).max(0.0);
+        (variance / (count - 1.0)).sqrt() * self.perplexity()
+    }
+}
+
+fn progress_bar(windows: usize) -> Result<ProgressBar> {
+    if !std::io::stderr().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {eta} left, perplexity {msg}")?;
+    Ok(ProgressBar::new(u64::try_from(windows)?).with_style(style))
+}

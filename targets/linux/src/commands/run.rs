@@ -1,0 +1,138 @@
+//! `furlong run`: one prompt, one answer.
+
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use furlong_runtime::text::{ChatTemplate, FinishReason, Generation, Generator, Message};
+use serde::Serialize;
+
+use crate::cli::{CacheArgs, ModelArgs, SamplingArgs};
+use crate::failure::INTERRUPTED;
+use crate::{interrupt, model};
+
+/// The longest prompt that is read from standard input, in bytes.
+const MAX_PROMPT_BYTES: u64 = 64 << 20;
+
+/// Answer a prompt
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  furlong run --model smollm2-q4 --max-tokens 64 'Why is the sky blue?'
+  furlong run --model smollm2-q4 --raw --json 'Once upon a time'
+  furlong run --model smollm2-q4 - < question.txt
+
+The default temperature of 0 gives the same answer each time. Ctrl-C stops the answer (exit code 130).")]
+pub struct RunArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Continue the prompt as it stands, without the model's chat template
+    #[arg(long, conflicts_with = "system")]
+    raw: bool,
+    /// What the model is told before the prompt
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Go on past the end of the text, up to --max-tokens
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Print one JSON object at the end instead of streaming the text
+    #[arg(long)]
+    json: bool,
+    /// The prompt; `-` reads it from standard input
+    prompt: String,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    generation: &'a Generation,
+    load_s: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever keeps the model from answering.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    let cancel = interrupt::install()?;
+    let text = prompt_text(&args.prompt)?;
+    let start = Instant::now();
+    let model = model::decoder(&args.model, &args.cache)?;
+    let tokenizer = model::tokenizer(&args.model.model)?;
+    let template = if args.raw {
+        None
+    } else {
+        ChatTemplate::load(&args.model.model)?
+    };
+    let load_s = start.elapsed().as_secs_f64();
+
+    let prompt = match &template {
+        Some(template) => {
+            let system = args.system.iter().map(|text| Message::new("system", text));
+            let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
+            // The template writes the special tokens itself.
+            tokenizer.encode(&template.render(&messages, true, SystemTime::now())?, false)?
+        }
+        None => tokenizer.encode(&text, true)?,
+    };
+    let mut options = args.sampling.options();
+    options.ignore_eos = args.ignore_eos;
+    options.continues = template.is_none();
+
+    let mut stdout = io::stdout().lock();
+    let mut write_error = None;
+    let mut generator = Generator::new(model.session()?, &tokenizer);
+    let generation = generator.generate(&prompt, &options, cancel, |piece| {
+        if args.json {
+            return ControlFlow::Continue(());
+        }
+        let written = stdout.write_all(piece.as_bytes());
+        match written.and_then(|()| stdout.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                write_error = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(error) = write_error {
+        return Err(error.into());
+    }
+    if args.json {
+        let output = Output {
+            generation: &generation,
+            load_s,
+        };
+        serde_json::to_writer(&mut stdout, &output).map_err(io::Error::from)?;
+    }
+    writeln!(stdout)?;
+    Ok(match generation.finish_reason {
+        FinishReason::Cancelled => ExitCode::from(INTERRUPTED),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// The prompt itself, or standard input for `-`.
+fn prompt_text(argument: &str) -> Result<String> {
+    if argument != "-" {
+        return Ok(argument.to_owned());
+    }
+    let mut text = String::new();
+    io::stdin()
+        .lock()
+        .take(MAX_PROMPT_BYTES)
+        .read_to_string(&mut text)
+        .context("can't read the prompt from standard input")?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}

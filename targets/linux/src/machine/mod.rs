@@ -1,0 +1,5 @@
+//! What this machine is and what it can do: processors, clocks, memory.
+
+pub mod bandwidth;
+pub mod clock;
+pub mod cpu;

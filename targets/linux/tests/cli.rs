@@ -1,0 +1,308 @@
+//! The program from outside: its commands on a tiny model with random weights, and what it says when something is wrong.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use furlong::npz::{self, Dtype, Limits, NpyArray};
+use serde_json::Value;
+
+const COMMANDS: [&str; 8] = [
+    "run",
+    "chat",
+    "embed",
+    "infer",
+    "inspect",
+    "perplexity",
+    "bench",
+    "doctor",
+];
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
+}
+
+fn furlong(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_furlong"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that ends before it has read its input is not a mistake of this test.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn ok(arguments: &[&str], input: &str) -> String {
+    let output = furlong(arguments, input);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+fn json(arguments: &[&str], input: &str) -> Value {
+    serde_json::from_str(&ok(arguments, input)).unwrap()
+}
+
+fn model() -> String {
+    data("tiny-chat").display().to_string()
+}
+
+#[test]
+fn every_command_shows_an_example() {
+    for command in COMMANDS {
+        let help = ok(&[command, "--help"], "");
+        assert!(help.contains(&format!("furlong {command} ")), "{command}");
+    }
+}
+
+#[test]
+fn mistakes_have_their_exit_codes() {
+    assert_eq!(furlong(&["run"], "").status.code(), Some(2));
+    assert_eq!(furlong(&["fly"], "").status.code(), Some(2));
+    let missing = furlong(&["run", "--model", "no/such/folder", "Hello"], "");
+    assert_eq!(missing.status.code(), Some(1));
+    let message = text(&missing.stderr);
+    assert!(
+        message.starts_with("error: ") && message.contains("no/such/folder"),
+        "{message}"
+    );
+    assert!(message.contains("\nhint: "), "{message}");
+    let model = model();
+    for wrong in [
+        vec!["embed", "--model", &model, "x"],
+        vec!["run", "--model", &model, "--temperature=-1", "x"],
+        vec!["run", "--model", &model, "--raw", ""],
+        vec![
+            "run",
+            "--model",
+            &model,
+            "--context",
+            "4",
+            "This prompt has more tokens than that.",
+        ],
+    ] {
+        let output = furlong(&wrong, "");
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+        assert!(text(&output.stderr).starts_with("error: "), "{wrong:?}");
+    }
+}
+
+#[test]
+fn run_says_the_same_in_text_and_in_json() {
+    let model = model();
+    let run = [
+        "run",
+        "--model",
+        &model,
+        "--max-tokens",
+        "12",
+        "--seed",
+        "5",
+        "--temperature",
+        "1.5",
+    ];
+    let shown = ok(&[&run[..], &["Hello!"]].concat(), "");
+    let from_stdin = ok(&[&run[..], &["-"]].concat(), "Hello!\n");
+    assert_eq!(shown, from_stdin);
+    let result = json(&[&run[..], &["--json", "Hello!"]].concat(), "");
+    assert_eq!(format!("{}\n", result["text"].as_str().unwrap()), shown);
+    assert_eq!(result["tokens"].as_array().unwrap().len(), 12);
+    assert_eq!(result["finish_reason"], "length");
+    assert!(
+        result["prompt_tokens"].as_u64().unwrap() > 20,
+        "the chat template was left out"
+    );
+    assert!(result["timings"]["ttft_s"].as_f64().unwrap() > 0.0);
+
+    let raw = json(&[&run[..], &["--json", "--raw", "Hello!"]].concat(), "");
+    assert!(raw["prompt_tokens"].as_u64().unwrap() < 20);
+    let greedy = |threads| {
+        let arguments = [
+            "run",
+            "--model",
+            &model,
+            "--threads",
+            threads,
+            "--json",
+            "Hello!",
+        ];
+        json(
+            &[&arguments[..], &["--max-tokens", "30", "--ignore-eos"]].concat(),
+            "",
+        )["tokens"]
+            .clone()
+    };
+    assert_eq!(greedy("1"), greedy("2"));
+
+    // The first two characters of the answer as a stop string leave nothing of it.
+    let stop: String = shown.chars().take(2).collect();
+    let stopped = json(
+        &[&run[..], &["--json", "--stop", &stop, "Hello!"]].concat(),
+        "",
+    );
+    assert_eq!(
+        (stopped["text"].as_str(), stopped["finish_reason"].as_str()),
+        (Some(""), Some("stop"))
+    );
+}
+
+#[test]
+fn chat_answers_each_line_and_can_forget() {
+    let model = model();
+    let chat = ["chat", "--model", &model, "--max-tokens", "8"];
+    let once = ok(&chat, "Hello!\n");
+    let again = ok(&chat, "Hello!\n/reset\n\nHello!\n/quit\nnever read\n");
+    assert_eq!(again, once.repeat(2));
+    assert_ne!(ok(&chat, "Hello!\nHello!\n"), once.repeat(2));
+}
+
+#[test]
+fn measuring_commands_fill_their_json() {
+    let model = model();
+    let bench = json(
+        &[
+            "bench",
+            "--model",
+            &model,
+            "-p",
+            "32",
+            "-n",
+            "8",
+            "--threads",
+            "1",
+            "--json",
+        ],
+        "",
+    );
+    for key in [
+        "prefill_tok_s",
+        "decode_tok_s",
+        "prefill_cpu_ms_per_token",
+        "decode_cpu_ms_per_token",
+        "load_s",
+        "ttft_s",
+        "peak_rss_bytes",
+        "bandwidth_gb_s",
+        "ceiling_share",
+    ] {
+        assert!(
+            bench[key].as_f64().is_some_and(|value| value > 0.0),
+            "{key}"
+        );
+    }
+    let inspect = json(
+        &["inspect", "--model", &model, "--context", "100", "--json"],
+        "",
+    );
+    assert_eq!(inspect["memory"]["context"], 100);
+    // Two layers, keys and values, two heads of eight f16.
+    assert_eq!(inspect["memory"]["cache_bytes"], 100 * 2 * 2 * 2 * 8 * 2);
+    assert!(!inspect["linears"].as_array().unwrap().is_empty());
+    let doctor = json(&["doctor", "--model", &model, "--json"], "");
+    assert!(doctor["model"]["decode_ceiling_tok_s"].as_f64().unwrap() > 0.0);
+    for command in ["bench", "inspect", "doctor"] {
+        assert!(!ok(&[command, "--model", &model], "").is_empty());
+    }
+}
+
+#[test]
+fn perplexity_of_a_model_that_knows_nothing_is_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    std::fs::write(
+        &path,
+        "The quick brown fox jumps over the lazy dog. ".repeat(20),
+    )
+    .unwrap();
+    let (model, path) = (model(), path.display().to_string());
+    let arguments = ["perplexity", "--model", &model, "--text", &path];
+    let result = json(
+        &[&arguments[..], &["--context", "64", "--json"]].concat(),
+        "",
+    );
+    let (tokens, windows) = (
+        result["tokens"].as_u64().unwrap(),
+        result["windows"].as_u64().unwrap(),
+    );
+    assert_eq!(windows, tokens / 64);
+    assert_eq!(result["scored"].as_u64().unwrap(), windows * 31);
+    assert!(result["perplexity"].as_f64().unwrap() > 20.0);
+    let short = furlong(&[&arguments[..], &["--context", "512"]].concat(), "");
+    assert_eq!(short.status.code(), Some(1));
+}
+
+#[test]
+fn infer_takes_and_gives_named_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let floats = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let integers = |numbers: &[i64]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let array = |dtype, shape: &[usize], data| NpyArray {
+        dtype,
+        shape: shape.to_vec(),
+        data,
+    };
+    let inputs = [
+        (
+            "a".to_owned(),
+            array(Dtype::F32, &[2, 2], floats(&[1.0, 2.0, 3.0, 4.0])),
+        ),
+        (
+            "b".to_owned(),
+            array(Dtype::F32, &[2], floats(&[10.0, 20.0])),
+        ),
+        (
+            "n".to_owned(),
+            array(Dtype::I64, &[3], integers(&[1, -2, i64::from(u32::MAX)])),
+        ),
+    ];
+    npz::write(Path::new(&place("in.npz")), &inputs).unwrap();
+    let (graph, input, output) = (
+        data("graph.onnx").display().to_string(),
+        place("in.npz"),
+        place("out.npz"),
+    );
+    let arguments = [
+        "infer", "--model", &graph, "--input", &input, "--output", &output, "--json",
+    ];
+    for stock in [&[][..], &["--stock"]] {
+        let listed = json(&[&arguments[..], stock].concat(), "");
+        assert_eq!(listed["outputs"][0]["name"], "sum");
+        assert_eq!(listed["outputs"][0]["dtype"], "float32");
+        assert_eq!(listed["outputs"][0]["shape"], serde_json::json!([2, 2]));
+        let outputs = npz::read(Path::new(&output), Limits::default()).unwrap();
+        assert_eq!(
+            outputs,
+            [
+                (
+                    "sum".to_owned(),
+                    array(Dtype::F32, &[2, 2], floats(&[11.0, 22.0, 13.0, 24.0]))
+                ),
+                (
+                    "twice".to_owned(),
+                    array(
+                        Dtype::I64,
+                        &[3],
+                        integers(&[2, -4, 2 * i64::from(u32::MAX)])
+                    )
+                ),
+            ]
+        );
+    }
+    npz::write(Path::new(&input), &inputs[..1]).unwrap();
+    let incomplete = furlong(&arguments, "");
+    assert_eq!(incomplete.status.code(), Some(1));
+    assert!(text(&incomplete.stderr).contains('b'));
+}
