@@ -4,22 +4,31 @@
 //! `make.py` there.
 
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
 use furlong_runtime::{Array, Graph, GraphOptions, KvFormat, LoadOptions, Model};
 use furlong_tests::reference::Reference;
-use std::ops::ControlFlow;
 
 /// Largest difference from the reference in f32.
 const TOLERANCE: f32 = 1e-3;
 
-const DECODERS: &[&str] =
-    &["llama", "llama3-rope", "yarn-rope", "qwen2", "qwen3", "gpt2", "sinusoidal"];
+const DECODERS: &[&str] = &[
+    "llama",
+    "llama3-rope",
+    "yarn-rope",
+    "qwen2",
+    "qwen3",
+    "gpt2",
+    "sinusoidal",
+];
 const ENCODERS: &[&str] = &["bert-mean", "bert-cls"];
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(name)
 }
 
 fn exported(name: &str, adapter: Option<&str>, weights: Weights, home: &Path) -> PathBuf {
@@ -54,7 +63,9 @@ fn logits(model: &Model, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
     let mut rest = tokens;
     for &length in chunks {
         let (chunk, left) = rest.split_at(length.min(rest.len()));
-        session.extend_all(chunk, |_, logits| all.extend_from_slice(logits)).expect("logits");
+        session
+            .extend_all(chunk, |_, logits| all.extend_from_slice(logits))
+            .expect("logits");
         rest = left;
     }
     all
@@ -62,7 +73,10 @@ fn logits(model: &Model, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 /// How far `a` is from `b`, relative to the size of `b`.
@@ -80,7 +94,11 @@ fn check_decoder(name: &str, folder: &Path, expected: &Reference) {
         let found = logits(&model, &tokens, &chunks);
         let worst = largest_difference(&found, &expected);
         println!("{name}, {} chunks: {worst:.1e}", chunks.len());
-        assert!(worst <= TOLERANCE, "{name} in {} chunks: {worst} from the reference", chunks.len());
+        assert!(
+            worst <= TOLERANCE,
+            "{name} in {} chunks: {worst} from the reference",
+            chunks.len()
+        );
     }
 }
 
@@ -89,7 +107,11 @@ fn decoders_give_the_reference_logits() {
     let home = tempfile::tempdir().expect("a temporary folder");
     for name in DECODERS {
         let folder = exported(name, None, Weights::F32, home.path());
-        check_decoder(name, &folder, &Reference::open(&golden(name).join("expected.safetensors")));
+        check_decoder(
+            name,
+            &folder,
+            &Reference::open(&golden(name).join("expected.safetensors")),
+        );
     }
 }
 
@@ -108,12 +130,20 @@ fn smaller_weights_stay_close() {
         let expected = Reference::open(&golden(name).join("expected.safetensors"));
         let (tokens, expected) = (expected.tokens("input_ids"), expected.floats("logits"));
         // Random weights have no slack: these bounds catch a wrong layout, not a loss of quality.
-        for (weights, bound) in [(Weights::F16, 0.01), (Weights::Q8, 0.06), (Weights::Q4, 0.5)] {
+        for (weights, bound) in [
+            (Weights::F16, 0.01),
+            (Weights::Q8, 0.06),
+            (Weights::Q4, 0.5),
+        ] {
             let model = load(&exported(name, None, weights, home.path()));
             let found = logits(&model, &tokens, &[24]);
             let apart = relative_difference(&found, &expected);
             println!("{name} {}: {apart:.1e}", weights.name());
-            assert!(apart <= bound, "{name} as {}: {apart} from the reference", weights.name());
+            assert!(
+                apart <= bound,
+                "{name} as {}: {apart} from the reference",
+                weights.name()
+            );
         }
     }
 }
@@ -128,9 +158,14 @@ fn encoders_give_the_reference_embeddings() {
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         let inputs = ["input_ids", "attention_mask", "token_type_ids"].map(|input| {
             let values: Vec<i64> = expected.tokens(input).into_iter().map(i64::from).collect();
-            (input.to_owned(), Array::new(vec![2, values.len() / 2], values).expect("two rows"))
+            (
+                input.to_owned(),
+                Array::new(vec![2, values.len() / 2], values).expect("two rows"),
+            )
         });
-        let outputs = graph.run(inputs.into()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let outputs = graph
+            .run(inputs.into())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         let sentences = outputs
             .iter()
             .find(|(output, _)| output == "sentence_embedding")
