@@ -28,7 +28,10 @@ impl Reference {
     /// When it can't be read.
     pub fn open(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self { path: path.to_owned(), bytes }
+        Self {
+            path: path.to_owned(),
+            bytes,
+        }
     }
 
     /// An i64 array of token ids.
@@ -68,7 +71,10 @@ impl Reference {
 /// The cosine of the angle between two vectors.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |x: &[f32], y: &[f32]| {
-        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+        x.iter()
+            .zip(y)
+            .map(|(x, y)| f64::from(*x) * f64::from(*y))
+            .sum::<f64>()
     };
     (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
 }

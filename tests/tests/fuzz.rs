@@ -22,7 +22,12 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn fuzz(name: &str, read: fn(&[u8])) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    Target { name, memory: &MEMORY, read }.run();
+    Target {
+        name,
+        memory: &MEMORY,
+        read,
+    }
+    .run();
 }
 
 /// A folder with `contents` as the file `name` in it, for readers that start from a path.
@@ -33,7 +38,9 @@ fn in_folder(name: &str, contents: &[u8], read: impl FnOnce(&Path)) {
 }
 
 fn read_all_tensors(path: &Path) {
-    let Ok(checkpoint) = Checkpoint::open(path) else { return };
+    let Ok(checkpoint) = Checkpoint::open(path) else {
+        return;
+    };
     for spec in checkpoint.architecture().tensors() {
         // Refusing a damaged tensor is as good as reading it.
         let _ = checkpoint.tensor(&spec.name);
@@ -73,7 +80,9 @@ fn safetensors() {
 #[test]
 fn gguf() {
     fuzz("gguf", |bytes| {
-        in_folder("model.gguf", bytes, |folder| read_all_tensors(&folder.join("model.gguf")));
+        in_folder("model.gguf", bytes, |folder| {
+            read_all_tensors(&folder.join("model.gguf"))
+        });
     });
 }
 
@@ -90,9 +99,16 @@ fn tokenizer() {
 #[test]
 fn template() {
     fuzz("template", |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if let Ok(template) = ChatTemplate::new(Path::new("tokenizer_config.json"), text, Vec::new()) {
-            let messages = [Message::new("system", "Be brief."), Message::new("user", "Hello")];
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return;
+        };
+        if let Ok(template) =
+            ChatTemplate::new(Path::new("tokenizer_config.json"), text, Vec::new())
+        {
+            let messages = [
+                Message::new("system", "Be brief."),
+                Message::new("user", "Hello"),
+            ];
             let _ = template.render(&messages, true, SystemTime::UNIX_EPOCH);
         }
     });
@@ -101,6 +117,13 @@ fn template() {
 #[test]
 fn npz() {
     fuzz("npz", |bytes| {
-        let _ = npz::read_from(Cursor::new(bytes), Path::new("in.npz"), npz::Limits { arrays: 64, bytes: 16 << 20 });
+        let _ = npz::read_from(
+            Cursor::new(bytes),
+            Path::new("in.npz"),
+            npz::Limits {
+                arrays: 64,
+                bytes: 16 << 20,
+            },
+        );
     });
 }

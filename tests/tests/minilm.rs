@@ -20,8 +20,9 @@ fn f32_embeddings_are_those_of_onnx_runtime() {
     let model = Model::load(&models_folder().join("minilm-f32"), &LoadOptions::default())
         .expect("the export loads");
     let reference = reference();
-    let sentences: Vec<Vec<u32>> =
-        (0..SENTENCES).map(|index| reference.tokens(&format!("ids.{index}"))).collect();
+    let sentences: Vec<Vec<u32>> = (0..SENTENCES)
+        .map(|index| reference.tokens(&format!("ids.{index}")))
+        .collect();
     let embeddings = model.encode(&sentences).expect("an encoder");
     for (index, embedding) in embeddings.iter().enumerate() {
         let cosine = cosine(embedding, &reference.floats(&format!("f32.{index}")));
@@ -37,8 +38,11 @@ fn a_dynamically_quantised_file_runs_as_it_comes() {
     let graph = Graph::load(&file, &GraphOptions::default()).expect("the quantiser's file loads");
     let reference = reference();
     for index in 0..SENTENCES {
-        let ids: Vec<i64> =
-            reference.tokens(&format!("ids.{index}")).iter().map(|&id| i64::from(id)).collect();
+        let ids: Vec<i64> = reference
+            .tokens(&format!("ids.{index}"))
+            .iter()
+            .map(|&id| i64::from(id))
+            .collect();
         let row = |values: Vec<i64>| Array::new(vec![1, ids.len()], values).expect("one row");
         let inputs = vec![
             ("input_ids".to_owned(), row(ids.clone())),

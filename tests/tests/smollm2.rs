@@ -28,10 +28,15 @@ fn load(name: &str) -> Model {
 /// Greedy continuation of `prompt`, and the logits at its last position.
 fn greedy(model: &Model, prompt: &[u32], tokens: usize) -> (Vec<u32>, Vec<f32>) {
     let mut session = model.session().expect("a decoder");
-    let first = session.extend(prompt).expect("room for the prompt").to_vec();
+    let first = session
+        .extend(prompt)
+        .expect("room for the prompt")
+        .to_vec();
     let mut chosen = vec![argmax(Isa::detect(), &first).expect("logits") as u32];
     while chosen.len() < tokens {
-        let logits = session.extend(&chosen[chosen.len() - 1..]).expect("room for one more");
+        let logits = session
+            .extend(&chosen[chosen.len() - 1..])
+            .expect("room for one more");
         chosen.push(argmax(Isa::detect(), logits).expect("logits") as u32);
     }
     (chosen, first)
@@ -56,8 +61,15 @@ fn f32_follows_onnx_runtime_token_for_token() {
             .map(|(ours, theirs)| (ours - theirs).abs())
             .fold(0f32, f32::max);
         println!("prompt {index}: logits within {furthest:e}");
-        assert!(furthest <= 1e-3, "prompt {index}: logits differ by {furthest}");
-        assert_eq!(tokens, reference.tokens(&format!("greedy.{index}")), "prompt {index}");
+        assert!(
+            furthest <= 1e-3,
+            "prompt {index}: logits differ by {furthest}"
+        );
+        assert_eq!(
+            tokens,
+            reference.tokens(&format!("greedy.{index}")),
+            "prompt {index}"
+        );
     }
 }
 
@@ -87,8 +99,14 @@ fn same_on_every_processor(name: &str) {
     for (index, ((tokens, logits), (tokens_then, logits_then))) in
         run.iter().zip(&recorded).enumerate()
     {
-        assert_eq!(tokens, tokens_then, "{name}, prompt {index}: other tokens than on the host");
-        assert!(logits == logits_then, "{name}, prompt {index}: other logits than on the host");
+        assert_eq!(
+            tokens, tokens_then,
+            "{name}, prompt {index}: other tokens than on the host"
+        );
+        assert!(
+            logits == logits_then,
+            "{name}, prompt {index}: other logits than on the host"
+        );
     }
 }
 
