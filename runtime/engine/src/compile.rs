@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use tract_core::internal::*;
-use tract_linalg::multithread::Executor;
-use tract_onnx::tract_hir::infer::{Factoid, InferenceModel, InferenceModelExt};
+use tract_onnx::tract_hir::infer::{Factoid, InferenceModel};
 
 use crate::Error;
 use crate::import::{OnnxModel, guard};
 use crate::ops::{self, Machine};
 use crate::plan;
-use crate::rewrite::OpSpec;
+use crate::rewrite::{self, OpSpec};
 
 /// A plan, and the names of what goes in and comes out, in order.
 #[derive(Debug)]
@@ -26,40 +25,45 @@ pub(crate) struct Compiled {
 /// Makes a plan of a rewritten graph. With `one_sequence`, the first axis of each input is 1.
 ///
 /// # Errors
-/// [`Error::Graph`] with what tract says.
+/// [`Error::UnsupportedOps`]; [`Error::Graph`] with what tract says.
 pub(crate) fn compile(
     model: &OnnxModel,
     specs: Vec<OpSpec>,
     machine: &Machine,
     one_sequence: bool,
 ) -> Result<Compiled, Error> {
+    model.check_supported(|node| node.domain == rewrite::DOMAIN || guard::is_known(node))?;
     let mut onnx = guard::onnx_with_fixes();
     ops::register(&mut onnx.op_register);
     let mut graph = plan::parse(model, onnx)?;
-    let outputs = model.graph().output.iter().map(|output| output.name.clone()).collect();
-    let prepared = plan::shielded(|| {
-        let inputs = input_names(&graph)?;
-        if one_sequence {
-            fix_batch(&mut graph)?;
-        }
-        let mut typed = graph.into_typed()?;
-        ops::bind(&mut typed, specs, machine)?;
-        let typed = typed.into_optimized()?;
-        let executor = match machine.pool.threads() {
-            1 => Executor::SingleThread,
-            // The plan runs inside our own pool, which is then what tract finds as the global one.
-            _ => Executor::RayonGlobal,
-        };
-        let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
-        Ok((TypedSimplePlan::new_with_options(typed, &options)?, inputs))
+    let outputs = model
+        .graph()
+        .output
+        .iter()
+        .map(|output| output.name.clone())
+        .collect();
+    let failed = |error: TractError| Error::graph(model.path(), &error);
+    let inputs = input_names(&graph).map_err(failed)?;
+    if one_sequence {
+        fix_batch(&mut graph).map_err(failed)?;
+    }
+    let executor = plan::machine_executor(machine);
+    let plan = plan::optimise(graph, None, &executor, |typed| {
+        ops::bind(typed, specs, machine)
     });
-    let (plan, inputs) = prepared.map_err(|error| Error::graph(model.path(), &error))?;
-    Ok(Compiled { plan, inputs, outputs })
+    Ok(Compiled {
+        plan: plan.map_err(failed)?,
+        inputs,
+        outputs,
+    })
 }
 
 fn input_names(graph: &InferenceModel) -> TractResult<Vec<String>> {
     let sources = graph.input_outlets()?;
-    Ok(sources.iter().map(|source| graph.node(source.node).name.clone()).collect())
+    Ok(sources
+        .iter()
+        .map(|source| graph.node(source.node).name.clone())
+        .collect())
 }
 
 /// Sets the first axis of every input to 1.

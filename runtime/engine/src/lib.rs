@@ -9,8 +9,10 @@
 //! 4. tract reads the rest, and runs the whole; `ops` are our ops in it.
 //! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length.
 
-mod compile;
 mod array;
+mod compile;
+#[cfg(test)]
+mod decoder_tests;
 mod encode;
 mod error;
 mod fixes;

@@ -65,7 +65,14 @@ impl Model {
     /// [`Error::Io`], [`Error::Invalid`] and [`Error::Unsupported`] for a file that can't be read, breaks the
     /// format, or asks for what isn't there; [`Error::Graph`] when tract can't make a plan of it.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, Error> {
-        let onnx = OnnxModel::open(path)?;
+        Model::from_onnx(OnnxModel::open(path)?, options)
+    }
+
+    /// As [`Model::load`], from a model that has been opened.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_onnx(onnx: OnnxModel, options: &LoadOptions) -> Result<Model, Error> {
         let kind = kind(&onnx);
         let pool = Arc::new(Pool::new(options.threads())?);
         let source = Source {
@@ -82,7 +89,12 @@ impl Model {
             ModelKind::Encoder => rewrite_graph(onnx)?,
         };
         let context = context_length(&source, &rewritten.specs, options)?;
-        let machine = Machine { isa: options.isa(), pool, kv: options.kv, context };
+        let machine = Machine {
+            isa: options.isa(),
+            pool,
+            kv: options.kv,
+            context,
+        };
         Model::build(source, kind, rewritten, machine, options)
     }
 
@@ -93,7 +105,9 @@ impl Model {
         machine: Machine,
         options: &LoadOptions,
     ) -> Result<Model, Error> {
-        let Rewritten { model, specs, head, .. } = rewritten;
+        let Rewritten {
+            model, specs, head, ..
+        } = rewritten;
         let table_rows = specs.iter().find_map(|spec| match spec {
             OpSpec::Gather(table, _) => Some(table.rows),
             _ => None,
@@ -116,11 +130,25 @@ impl Model {
                 })
             })
             .transpose()?;
-        let vocab_size = head.as_ref().map(PackedLinear::rows).or(table_rows).unwrap_or(0);
+        let vocab_size = head
+            .as_ref()
+            .map(PackedLinear::rows)
+            .or(table_rows)
+            .unwrap_or(0);
         let prefill_chunk = options.prefill_chunk.get();
-        let inner =
-            Inner { source, kind, compiled, machine, head, roles, vocab_size, prefill_chunk };
-        Ok(Model { inner: Arc::new(inner) })
+        let inner = Inner {
+            source,
+            kind,
+            compiled,
+            machine,
+            head,
+            roles,
+            vocab_size,
+            prefill_chunk,
+        };
+        Ok(Model {
+            inner: Arc::new(inner),
+        })
     }
 
     /// What the model is for.
@@ -145,7 +173,11 @@ impl Model {
 
     /// All that the model says about itself.
     pub fn all_metadata(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.inner.source.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.inner
+            .source
+            .metadata
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The most tokens that a session of this model can hold.
@@ -199,7 +231,10 @@ impl Model {
 
 impl Source {
     fn get(&self, key: &str) -> Option<&str> {
-        self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.metadata
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -208,7 +243,12 @@ fn kind(onnx: &OnnxModel) -> ModelKind {
     match onnx.metadata("furlong.kind") {
         Some("decoder") => ModelKind::Decoder,
         Some("encoder") => ModelKind::Encoder,
-        _ if onnx.graph().input.iter().any(|input| input.name.starts_with("past_key_values")) => {
+        _ if onnx
+            .graph()
+            .input
+            .iter()
+            .any(|input| input.name.starts_with("past_key_values")) =>
+        {
             ModelKind::Decoder
         }
         _ => ModelKind::Encoder,
@@ -241,7 +281,9 @@ fn context_length(
         (None, None) => DEFAULT_CONTEXT,
     };
     match context {
-        0 => Err(Error::Usage("a context of 0 tokens can't hold anything; ask for more".into())),
+        0 => Err(Error::Usage(
+            "a context of 0 tokens can't hold anything; ask for more".into(),
+        )),
         context => Ok(context),
     }
 }

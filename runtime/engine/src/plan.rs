@@ -52,7 +52,11 @@ pub(crate) fn parse(model: &OnnxModel, mut onnx: Onnx) -> Result<InferenceModel,
     onnx.ignore_value_info = true;
     let parsed = shielded(|| {
         let parsed = onnx.parse(model.proto(), Some(TableResolver::MODEL_DIR))?;
-        ensure!(parsed.unresolved_inputs.is_empty(), "nothing makes {:?}", parsed.unresolved_inputs);
+        ensure!(
+            parsed.unresolved_inputs.is_empty(),
+            "nothing makes {:?}",
+            parsed.unresolved_inputs
+        );
         Ok(parsed.model)
     });
     parsed.map_err(|e| Error::graph(model.path(), &e))
@@ -89,7 +93,12 @@ impl Planner {
             false => {
                 let pool = Arc::new(Pool::new(threads)?);
                 let isa = furlong_core::Isa::detect();
-                Ops::Ours(Machine { isa, pool, kv: KvFormat::F32, context: 0 })
+                Ops::Ours(Machine {
+                    isa,
+                    pool,
+                    kv: KvFormat::F32,
+                    context: 0,
+                })
             }
         };
         Ok(Planner { model, ops })
@@ -115,7 +124,9 @@ impl Planner {
                 ops::register(&mut onnx.op_register);
                 let graph = parse(&model, onnx)?;
                 let executor = machine_executor(machine);
-                Ok(optimise(graph, inputs, &executor, |typed| ops::bind(typed, specs, machine)))
+                Ok(optimise(graph, inputs, &executor, |typed| {
+                    ops::bind(typed, specs, machine)
+                }))
             }
         }
     }
@@ -135,7 +146,7 @@ impl Planner {
 
 /// The threads of tract's own operators beside ours: those of the pool that the plan runs in,
 /// which is what rayon takes for the global one there.
-fn machine_executor(machine: &Machine) -> Executor {
+pub(crate) fn machine_executor(machine: &Machine) -> Executor {
     match machine.pool.threads() {
         1 => Executor::SingleThread,
         _ => Executor::RayonGlobal,
@@ -143,7 +154,7 @@ fn machine_executor(machine: &Machine) -> Executor {
 }
 
 /// Optimises a parsed graph. `bind` may put other operators in before tract does.
-fn optimise(
+pub(crate) fn optimise(
     mut graph: InferenceModel,
     inputs: Option<&[PlanInput]>,
     executor: &Executor,
@@ -158,7 +169,10 @@ fn optimise(
         bind(&mut typed)?;
         let model = typed.into_optimized()?;
         check_sizes(&model, &SymbolValues::default())?;
-        let options = RunOptions { executor: Some(executor.clone()), ..Default::default() };
+        let options = RunOptions {
+            executor: Some(executor.clone()),
+            ..Default::default()
+        };
         TypedSimplePlan::new_with_options(model, &options)
     })
 }
@@ -166,11 +180,16 @@ fn optimise(
 /// Runs a plan once.
 fn run(plan: &Arc<TypedSimplePlan>, inputs: &[Array]) -> TractResult<Vec<Array>> {
     shielded(|| {
-        let inputs: TVec<TValue> =
-            inputs.iter().map(|a| Ok(a.to_tensor()?.into())).collect::<TractResult<_>>()?;
+        let inputs: TVec<TValue> = inputs
+            .iter()
+            .map(|a| Ok(a.to_tensor()?.into()))
+            .collect::<TractResult<_>>()?;
         let symbols = symbols(plan.model(), &inputs)?;
         check_sizes(plan.model(), &symbols)?;
-        plan.run(inputs)?.iter().map(|value| Array::from_tensor(value)).collect()
+        plan.run(inputs)?
+            .iter()
+            .map(|value| Array::from_tensor(value))
+            .collect()
     })
 }
 
@@ -200,7 +219,11 @@ fn check_sizes(model: &TypedModel, symbols: &SymbolValues) -> TractResult<()> {
             if let Some(bytes) = bytes
                 && bytes.is_none_or(|b| b > MAX_VALUE_BYTES)
             {
-                bail!("the output of {:?} would need over {} GiB", node.name, MAX_VALUE_BYTES >> 30);
+                bail!(
+                    "the output of {:?} would need over {} GiB",
+                    node.name,
+                    MAX_VALUE_BYTES >> 30
+                );
             }
         }
     }

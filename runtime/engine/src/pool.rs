@@ -27,7 +27,9 @@ impl Pool {
                     .num_threads(count)
                     .thread_name(|index| format!("furlong-{index}"));
                 let workers = builder.build().map_err(|error| {
-                    Error::Usage(format!("can't start {count} threads: {error}; ask for fewer"))
+                    Error::Usage(format!(
+                        "can't start {count} threads: {error}; ask for fewer"
+                    ))
                 })?;
                 Some(workers)
             }
@@ -123,7 +125,9 @@ mod tests {
                     for row in 0..2 {
                         let row = part.row_mut(row).ok_or(())?;
                         assert_eq!(row.len(), range.len());
-                        row.iter_mut().zip(range.clone()).for_each(|(v, c)| *v += 1.0 + c as f32);
+                        row.iter_mut()
+                            .zip(range.clone())
+                            .for_each(|(v, c)| *v += 1.0 + c as f32);
                     }
                     Ok::<(), ()>(())
                 };

@@ -87,8 +87,10 @@ impl Report {
             }
         });
         let kv = inner.machine.kv;
-        let kv_numbers: usize =
-            inner.attentions().map(|attention| 2 * attention.spec().kv_columns()).sum();
+        let kv_numbers: usize = inner
+            .attentions()
+            .map(|attention| 2 * attention.spec().kv_columns())
+            .sum();
         Report {
             isa: inner.machine.isa.name(),
             threads: inner.machine.pool.threads(),

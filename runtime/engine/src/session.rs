@@ -4,9 +4,9 @@ use std::path::Path;
 
 use tract_core::internal::*;
 
-use crate::Error;
 use crate::model::{Inner, Model, ModelKind};
 use crate::ops::{KvState, Scratch, SessionScratch};
+use crate::{Error, plan};
 
 /// Positions whose logits are computed at once when all are wanted.
 const HEAD_ROWS: usize = 16;
@@ -64,7 +64,12 @@ impl InputRole {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Session({} tokens of {})", self.len, self.model.context_length())
+        write!(
+            f,
+            "Session({} tokens of {})",
+            self.len,
+            self.model.context_length()
+        )
     }
 }
 
@@ -76,7 +81,12 @@ impl Session {
                 model.path().display()
             )));
         }
-        let state = model.inner.compiled.plan.spawn().map_err(|error| Error::run(&error))?;
+        let state = model
+            .inner
+            .compiled
+            .plan
+            .spawn()
+            .map_err(|error| Error::run(&error))?;
         Ok(Session::with_state(model.clone(), state, 0, Vec::new()))
     }
 
@@ -87,7 +97,13 @@ impl Session {
         logits: Vec<f32>,
     ) -> Session {
         state.turn_state.shared.insert(SessionScratch::default());
-        Session { model, state, len, logits, scratch: Scratch::default() }
+        Session {
+            model,
+            state,
+            len,
+            logits,
+            scratch: Scratch::default(),
+        }
     }
 
     /// The model.
@@ -138,7 +154,9 @@ impl Session {
         tokens: &[u32],
         mut visit: impl FnMut(usize, &[f32]) + Send,
     ) -> Result<(), Error> {
-        self.read(tokens, |session, hidden, _| session.all_logits(hidden, &mut visit))
+        self.read(tokens, |session, hidden, _| {
+            session.all_logits(hidden, &mut visit)
+        })
     }
 
     /// Forgets all tokens from the `len`-th on; nothing happens if there are fewer.
@@ -160,11 +178,20 @@ impl Session {
     /// A second session that has read the same. The two share the memory of what they have in common until one of
     /// them goes on.
     pub fn fork(&self) -> Session {
-        Session::with_state(self.model.clone(), self.state.clone(), self.len, self.logits.clone())
+        Session::with_state(
+            self.model.clone(),
+            self.state.clone(),
+            self.len,
+            self.logits.clone(),
+        )
     }
 
     fn caches(&self) -> impl Iterator<Item = &KvState> {
-        self.state.op_states.iter().flatten().filter_map(|state| state.downcast_ref::<KvState>())
+        self.state
+            .op_states
+            .iter()
+            .flatten()
+            .filter_map(|state| state.downcast_ref::<KvState>())
     }
 
     /// Reads tokens chunk by chunk, and calls `visit` with each chunk's output.
@@ -195,11 +222,17 @@ impl Session {
 
     fn check(&self, inner: &Inner, tokens: &[u32]) -> Result<(), Error> {
         if tokens.is_empty() {
-            return Err(Error::Usage("there are no tokens to read; give at least one".into()));
+            return Err(Error::Usage(
+                "there are no tokens to read; give at least one".into(),
+            ));
         }
         let limit = inner.machine.context;
         if tokens.len() > limit - self.len {
-            return Err(Error::ContextFull { len: self.len, asked: tokens.len(), limit });
+            return Err(Error::ContextFull {
+                len: self.len,
+                asked: tokens.len(),
+                limit,
+            });
         }
         let vocab_size = inner.vocab_size;
         match tokens.iter().find(|&&token| token as usize >= vocab_size) {
@@ -215,7 +248,7 @@ impl Session {
             .iter()
             .map(|role| role.value(tokens, self.len))
             .collect::<TractResult<TVec<_>>>()?;
-        let mut outputs = self.state.run(inputs)?;
+        let mut outputs = plan::shielded(|| self.state.run(inputs))?;
         self.len += tokens.len();
         ensure!(!outputs.is_empty(), "the graph has no output");
         Ok(outputs.swap_remove(0))
@@ -225,7 +258,9 @@ impl Session {
     fn last_logits(&mut self, hidden: &Tensor) -> TractResult<()> {
         let values = floats(hidden)?;
         let columns = hidden.shape().last().copied().unwrap_or(0);
-        let last = values.get(values.len().saturating_sub(columns)..).unwrap_or_default();
+        let last = values
+            .get(values.len().saturating_sub(columns)..)
+            .unwrap_or_default();
         self.head(last, 1)
     }
 

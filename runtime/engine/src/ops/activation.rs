@@ -50,7 +50,9 @@ impl EvalOp for Activate {
 
 impl TypedOp for Activate {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("an activation has one input") };
+        let [input] = inputs else {
+            bail!("an activation has one input")
+        };
         Ok(tvec!(f32::fact(&*input.shape)))
     }
 

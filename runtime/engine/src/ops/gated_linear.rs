@@ -43,12 +43,22 @@ impl GatedLinear {
             bail!("a gated layer has two parts, not {}", linear.parts.len());
         };
         let pack_one = |part: &crate::rewrite::LinearPart| {
-            let spec = LinearSpec { parts: vec![part.clone()] };
+            let spec = LinearSpec {
+                parts: vec![part.clone()],
+            };
             let packed = pack(&spec, machine.isa, &machine.pool).map_err(core_error)?;
             packed.into_only().context("one part gives one matrix")
         };
-        let weights = Arc::new(GatedWeights { gate: pack_one(gate)?, up: pack_one(up)? });
-        Ok(GatedLinear { weights, activation, isa: machine.isa, pool: machine.pool.clone() })
+        let weights = Arc::new(GatedWeights {
+            gate: pack_one(gate)?,
+            up: pack_one(up)?,
+        });
+        Ok(GatedLinear {
+            weights,
+            activation,
+            isa: machine.isa,
+            pool: machine.pool.clone(),
+        })
     }
 
     /// The two matrices.
@@ -79,13 +89,20 @@ impl GatedLinear {
         while first < rows.end {
             let some = first..rows.end.min(first + ROWS_AT_ONCE);
             let len = some.len();
-            for (matrix, values) in [(&self.weights.gate, &mut gates), (&self.weights.up, &mut ups)] {
+            for (matrix, values) in [
+                (&self.weights.gate, &mut gates),
+                (&self.weights.up, &mut ups),
+            ] {
                 let values = values.get_mut(..tokens * len).unwrap_or_default();
                 let view = MatrixMut::new(values, tokens, len)?;
                 matrix.multiply(activations, tokens, some.clone(), view)?;
             }
             let at = first - rows.start;
-            for (token, (gate, up)) in gates.chunks_mut(len).zip(ups.chunks(len)).take(tokens).enumerate()
+            for (token, (gate, up)) in gates
+                .chunks_mut(len)
+                .zip(ups.chunks(len))
+                .take(tokens)
+                .enumerate()
             {
                 let row = out.row_mut(token).and_then(|row| row.get_mut(at..at + len));
                 let Some(row) = row else { continue };
@@ -118,9 +135,10 @@ impl GatedLinear {
         kernel.prepare(x, tokens, self.cols(), scratch.reserve(bytes))?;
         let out = MatrixMut::new(out, tokens, self.rows())?;
         let activations: &[u8] = scratch;
-        self.pool.for_columns(out, kernel.row_tile(), &|rows, part| {
-            self.part(activations, tokens, rows, part)
-        })
+        self.pool
+            .for_columns(out, kernel.row_tile(), &|rows, part| {
+                self.part(activations, tokens, rows, part)
+            })
     }
 }
 
@@ -138,7 +156,9 @@ impl EvalOp for GatedLinear {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let input = args_1!(inputs);
         let mut shape: TVec<usize> = input.shape().into();
-        let Some(last) = shape.last_mut() else { bail!("a gated layer needs an axis") };
+        let Some(last) = shape.last_mut() else {
+            bail!("a gated layer needs an axis")
+        };
         ensure!(*last == self.cols(), "{last} columns, not {}", self.cols());
         *last = self.rows();
         let tokens = input.len() / self.cols();
@@ -147,17 +167,23 @@ impl EvalOp for GatedLinear {
         let x = floats(&input)?;
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        SessionScratch::with(ctx, |scratch| self.apply(x, tokens, out, &mut scratch.activations))
-            .map_err(core_error)?;
+        SessionScratch::with(ctx, |scratch| {
+            self.apply(x, tokens, out, &mut scratch.activations)
+        })
+        .map_err(core_error)?;
         Ok(tvec!(output.into_tvalue()))
     }
 }
 
 impl TypedOp for GatedLinear {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("a gated layer has one input") };
+        let [input] = inputs else {
+            bail!("a gated layer has one input")
+        };
         let mut shape: TVec<TDim> = input.shape.iter().cloned().collect();
-        let Some(last) = shape.last_mut() else { bail!("a gated layer needs an axis") };
+        let Some(last) = shape.last_mut() else {
+            bail!("a gated layer needs an axis")
+        };
         *last = self.rows().to_dim();
         Ok(tvec!(f32::fact(shape)))
     }

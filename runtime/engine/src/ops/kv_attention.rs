@@ -54,19 +54,33 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn row(&self, index: usize) -> &'a [f32] {
         let start = self.start + index * self.stride;
-        self.values.get(start..start + self.columns).unwrap_or_default()
+        self.values
+            .get(start..start + self.columns)
+            .unwrap_or_default()
     }
 }
 
 impl KvAttention {
     /// The layer that `spec` describes.
     pub(crate) fn new(spec: AttentionSpec, machine: &Machine) -> TractResult<KvAttention> {
-        ensure!(spec.kv_heads > 0 && spec.head_dim > 0, "a layer without heads");
-        ensure!(spec.heads.is_multiple_of(spec.kv_heads), "query heads don't divide among key heads");
+        ensure!(
+            spec.kv_heads > 0 && spec.head_dim > 0,
+            "a layer without heads"
+        );
+        ensure!(
+            spec.heads.is_multiple_of(spec.kv_heads),
+            "query heads don't divide among key heads"
+        );
         if let Some(table) = &spec.rope {
-            ensure!(table.rotary_dim <= spec.head_dim, "positions turn more than a head");
+            ensure!(
+                table.rotary_dim <= spec.head_dim,
+                "positions turn more than a head"
+            );
         }
-        Ok(KvAttention { spec: Arc::new(spec), machine: machine.clone() })
+        Ok(KvAttention {
+            spec: Arc::new(spec),
+            machine: machine.clone(),
+        })
     }
 
     /// What the layer is.
@@ -85,20 +99,34 @@ impl KvAttention {
                 let stride = widths.iter().sum();
                 let mut start = 0;
                 for columns in widths {
-                    rows.push(Rows { values, start, stride, columns });
+                    rows.push(Rows {
+                        values,
+                        start,
+                        stride,
+                        columns,
+                    });
                     start += columns;
                 }
             }
             (AttentionInputs::Separate, [_, _, _]) => {
                 for (input, columns) in inputs.iter().zip(widths) {
-                    rows.push(Rows { values: floats(input)?, start: 0, stride: columns, columns });
+                    rows.push(Rows {
+                        values: floats(input)?,
+                        start: 0,
+                        stride: columns,
+                        columns,
+                    });
                 }
             }
             _ => bail!("attention has {} inputs", inputs.len()),
         }
-        let Ok(rows) = <[Rows<'a>; 3]>::try_from(rows) else { bail!("three operands") };
+        let Ok(rows) = <[Rows<'a>; 3]>::try_from(rows) else {
+            bail!("three operands")
+        };
         let tokens = rows[0].values.len() / rows[0].stride;
-        let whole = rows.iter().all(|rows| rows.values.len() == tokens * rows.stride);
+        let whole = rows
+            .iter()
+            .all(|rows| rows.values.len() == tokens * rows.stride);
         ensure!(whole, "queries, keys and values are of different lengths");
         Ok((rows, tokens))
     }
@@ -118,7 +146,11 @@ impl KvAttention {
             }
             if let Some(table) = &self.spec.rope {
                 let (cos, sin) = table.at(position).ok_or(CoreError::Shape)?;
-                let pairs = if table.interleaved { RopePairs::Neighbours } else { RopePairs::Halves };
+                let pairs = if table.interleaved {
+                    RopePairs::Neighbours
+                } else {
+                    RopePairs::Halves
+                };
                 rope(isa, pairs, head, cos, sin)?;
             }
         }
@@ -126,7 +158,12 @@ impl KvAttention {
     }
 
     /// Appends all tokens to the cache, and leaves their queries in the state, ready.
-    fn append(&self, state: &mut KvState, operands: &[Rows<'_>; 3], tokens: usize) -> Result<(), CoreError> {
+    fn append(
+        &self,
+        state: &mut KvState,
+        operands: &[Rows<'_>; 3],
+        tokens: usize,
+    ) -> Result<(), CoreError> {
         let [queries, keys, values] = operands;
         let first = state.cache.len();
         state.queries.clear();
@@ -134,7 +171,9 @@ impl KvAttention {
             state.keys.clear();
             state.keys.extend_from_slice(keys.row(token));
             self.place(&mut state.keys, first + token, self.spec.key_norm.as_ref())?;
-            state.cache.write(self.machine.isa, token, &state.keys, values.row(token))?;
+            state
+                .cache
+                .write(self.machine.isa, token, &state.keys, values.row(token))?;
             let start = state.queries.len();
             state.queries.extend_from_slice(queries.row(token));
             let query = state.queries.get_mut(start..).unwrap_or_default();
@@ -173,7 +212,10 @@ impl KvAttention {
                 query_stride: spec.query_columns(),
                 scale: spec.scale,
                 softcap: spec.softcap,
-                visible: Visible::Causal { first, window: spec.window },
+                visible: Visible::Causal {
+                    first,
+                    window: spec.window,
+                },
             };
             let (keys, values) = state.cache.head(kv_head, first + tokens);
             let queries = state.queries.get(head * dim..).unwrap_or_default();
@@ -201,11 +243,15 @@ impl KvAttention {
         let work = |columns: Range<usize>, part: MatrixMut<'_>| {
             self.attend(state, first, tokens, columns, part)
         };
-        let products = tokens.saturating_mul(columns).saturating_mul(2 * first + tokens);
+        let products = tokens
+            .saturating_mul(columns)
+            .saturating_mul(2 * first + tokens);
         if products < WORTH_SHARING {
             work(0..columns, out)
         } else {
-            self.machine.pool.for_columns(out, self.spec.head_dim, &work)
+            self.machine
+                .pool
+                .for_columns(out, self.spec.head_dim, &work)
         }
         .map_err(core_error)?;
         Ok(output.into_tvalue())
@@ -245,9 +291,15 @@ impl EvalOp for KvAttention {
     not_out_of_plan!();
 
     fn state(&self, _ctx: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        let AttentionSpec { kv_heads, head_dim, .. } = *self.spec;
+        let AttentionSpec {
+            kv_heads, head_dim, ..
+        } = *self.spec;
         let cache = KvCache::new(self.machine.kv, kv_heads, head_dim, self.machine.context);
-        Ok(Some(Box::new(KvState { cache, keys: Vec::new(), queries: Vec::new() })))
+        Ok(Some(Box::new(KvState {
+            cache,
+            keys: Vec::new(),
+            queries: Vec::new(),
+        })))
     }
 }
 
@@ -258,7 +310,9 @@ impl OpState for KvState {
         op: &dyn Op,
         inputs: TVec<TValue>,
     ) -> TractResult<TVec<TValue>> {
-        let op = op.downcast_ref::<KvAttention>().context("a cache belongs to an attention op")?;
+        let op = op
+            .downcast_ref::<KvAttention>()
+            .context("a cache belongs to an attention op")?;
         Ok(tvec!(op.run(self, &inputs)?))
     }
 
@@ -271,8 +325,12 @@ impl OpState for KvState {
 impl TypedOp for KvAttention {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let spec = &*self.spec;
-        let [queries, others @ ..] = inputs else { bail!("attention has inputs") };
-        let [batch, tokens, columns] = &*queries.shape else { bail!("attention wants three axes") };
+        let [queries, others @ ..] = inputs else {
+            bail!("attention has inputs")
+        };
+        let [batch, tokens, columns] = &*queries.shape else {
+            bail!("attention wants three axes")
+        };
         ensure!(batch.is_one(), "a session runs one sequence, not {batch}");
         let (query, kv) = (spec.query_columns().to_dim(), spec.kv_columns().to_dim());
         let fits = match spec.inputs {
@@ -281,7 +339,10 @@ impl TypedOp for KvAttention {
                 *columns == query && others.iter().all(|other| other.shape.get(2) == Some(&kv))
             }
         };
-        ensure!(fits, "queries, keys and values don't have the columns of their heads");
+        ensure!(
+            fits,
+            "queries, keys and values don't have the columns of their heads"
+        );
         Ok(tvec!(f32::fact([1.to_dim(), tokens.clone(), query])))
     }
 

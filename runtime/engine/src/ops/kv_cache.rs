@@ -45,7 +45,15 @@ impl KvCache {
             KvFormat::F32 => Store::F32(Arc::default()),
         };
         let (keys, values) = (store(), store());
-        KvCache { kv_heads, head_dim, len: 0, capacity: 0, limit, keys, values }
+        KvCache {
+            kv_heads,
+            head_dim,
+            len: 0,
+            capacity: 0,
+            limit,
+            keys,
+            values,
+        }
     }
 
     /// Positions that are filled.
@@ -69,7 +77,11 @@ impl KvCache {
 
     /// Makes room for `tokens` more positions; `false` when there may not be so many.
     pub(crate) fn reserve(&mut self, tokens: usize) -> bool {
-        let Some(needed) = self.len.checked_add(tokens).filter(|&needed| needed <= self.limit) else {
+        let Some(needed) = self
+            .len
+            .checked_add(tokens)
+            .filter(|&needed| needed <= self.limit)
+        else {
             return false;
         };
         if needed > self.capacity {
@@ -112,7 +124,9 @@ impl KvCache {
                         narrow_to_f16(isa, numbers, place)?;
                     }
                     Store::F32(store) => {
-                        let place = Arc::make_mut(store).get_mut(place).ok_or(CoreError::Shape)?;
+                        let place = Arc::make_mut(store)
+                            .get_mut(place)
+                            .ok_or(CoreError::Shape)?;
                         place.copy_from_slice(numbers);
                     }
                 }
@@ -184,7 +198,9 @@ mod tests {
     fn first_numbers(cache: &KvCache, head: usize) -> Vec<f32> {
         let (keys, values) = cache.head(head, cache.len());
         assert_eq!(keys.len(), values.len());
-        (0..cache.len()).filter_map(|position| keys.get(position * 2)).collect()
+        (0..cache.len())
+            .filter_map(|position| keys.get(position * 2))
+            .collect()
     }
 
     #[test]

@@ -60,7 +60,9 @@ pub(crate) fn bind(
     let mut specs: Vec<Option<OpSpec>> = specs.into_iter().map(Some).collect();
     for id in 0..model.nodes().len() {
         let node = model.node_mut(id);
-        let Some(index) = placeholder::spec_index(node.op.as_ref()) else { continue };
+        let Some(index) = placeholder::spec_index(node.op.as_ref()) else {
+            continue;
+        };
         let spec = specs
             .get_mut(index)
             .and_then(Option::take)

@@ -20,7 +20,10 @@ equal_by_weights!(Norm, spec);
 impl Norm {
     /// The normalisation that `spec` describes.
     pub(crate) fn new(spec: NormSpec, isa: Isa) -> Norm {
-        Norm { spec: Arc::new(spec), isa }
+        Norm {
+            spec: Arc::new(spec),
+            isa,
+        }
     }
 
     fn normalise(&self, x: &[f32], shape: &[usize]) -> TractResult<TValue> {
@@ -28,7 +31,12 @@ impl Norm {
         let mut output = unsafe { Tensor::uninitialized::<f32>(shape)? };
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        let NormSpec { gain, kind, epsilon, .. } = &*self.spec;
+        let NormSpec {
+            gain,
+            kind,
+            epsilon,
+            ..
+        } = &*self.spec;
         match kind {
             NormKind::Rms => norm::rms_norm(self.isa, x, gain, *epsilon, out),
             NormKind::Layer { bias } => {
@@ -63,12 +71,18 @@ impl EvalOp for Norm {
             return Ok(tvec!(self.normalise(floats(&input)?, input.shape())?));
         }
         let (stream, delta) = args_2!(inputs);
-        ensure!(stream.shape() == delta.shape(), "the two summands have different shapes");
+        ensure!(
+            stream.shape() == delta.shape(),
+            "the two summands have different shapes"
+        );
         // Where nobody else holds the stream, it is added to in place.
         let mut sum = stream.into_tensor();
         // SAFETY: types were checked when the graph was made: both are f32.
         let values = unsafe { sum.as_slice_mut_unchecked::<f32>() };
-        values.iter_mut().zip(floats(&delta)?).for_each(|(x, d)| *x += d);
+        values
+            .iter_mut()
+            .zip(floats(&delta)?)
+            .for_each(|(x, d)| *x += d);
         let sum = sum.into_tvalue();
         let normed = self.normalise(floats(&sum)?, sum.shape())?;
         Ok(tvec!(normed, sum))
@@ -77,9 +91,15 @@ impl EvalOp for Norm {
 
 impl TypedOp for Norm {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let Some(input) = inputs.first() else { bail!("a normalisation has an input") };
+        let Some(input) = inputs.first() else {
+            bail!("a normalisation has an input")
+        };
         let fact = f32::fact(&*input.shape);
-        Ok(if self.spec.residual { tvec!(fact.clone(), fact) } else { tvec!(fact) })
+        Ok(if self.spec.residual {
+            tvec!(fact.clone(), fact)
+        } else {
+            tvec!(fact)
+        })
     }
 
     as_op!();

@@ -12,11 +12,19 @@ pub(crate) fn build(
     _ctx: &ParsingContext,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let find = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+    let find = |name: &str| {
+        node.attribute
+            .iter()
+            .find(|attribute| attribute.name == name)
+    };
     let (Some(spec), Some(columns)) = (find("spec"), find("columns")) else {
         bail!("node {} is not of the engine's own making", node.name);
     };
-    ensure!(node.domain == rewrite::DOMAIN, "{} is the engine's own", node.op_type);
+    ensure!(
+        node.domain == rewrite::DOMAIN,
+        "{} is the engine's own",
+        node.op_type
+    );
     let placeholder = Placeholder {
         op_type: node.op_type.clone(),
         spec: usize::try_from(spec.i)?,
@@ -29,7 +37,8 @@ pub(crate) fn build(
 
 /// The index of the description that a placeholder stands for.
 pub(crate) fn spec_index(op: &dyn TypedOp) -> Option<usize> {
-    op.downcast_ref::<Placeholder>().map(|placeholder| placeholder.spec)
+    op.downcast_ref::<Placeholder>()
+        .map(|placeholder| placeholder.spec)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +85,9 @@ impl Expansion for Placeholder {
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
         check_output_arity(outputs, self.columns.len())?;
-        let Some(input) = inputs.first() else { bail!("no input") };
+        let Some(input) = inputs.first() else {
+            bail!("no input")
+        };
         for (output, &columns) in outputs.iter().zip(&self.columns) {
             match (self.looks_up, self.half) {
                 (true, true) => s.equals(&output.datum_type, f16::datum_type())?,
@@ -96,7 +107,11 @@ impl Expansion for Placeholder {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        let wanted = if self.looks_up { i64::datum_type() } else { f32::datum_type() };
+        let wanted = if self.looks_up {
+            i64::datum_type()
+        } else {
+            f32::datum_type()
+        };
         let mut half = self.half;
         let mut sources: TVec<OutletId> = tvec!();
         for (index, &input) in inputs.iter().enumerate() {
@@ -133,9 +148,12 @@ impl EvalOp for Placeholder {
 
 impl TypedOp for Placeholder {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let Some(input) = inputs.first() else { bail!("no input") };
+        let Some(input) = inputs.first() else {
+            bail!("no input")
+        };
         if !self.looks_up {
-            let rows = |fact: &TypedFact| fact.shape.iter().rev().skip(1).cloned().collect::<Vec<_>>();
+            let rows =
+                |fact: &TypedFact| fact.shape.iter().rev().skip(1).cloned().collect::<Vec<_>>();
             ensure!(
                 inputs.iter().all(|other| rows(other) == rows(input)),
                 "the inputs of {} have different shapes",

@@ -18,7 +18,9 @@ equal_by_weights!(QuantGather, table);
 impl QuantGather {
     /// A look-up in `table`.
     pub(crate) fn new(table: RowTable) -> QuantGather {
-        QuantGather { table: Arc::new(table) }
+        QuantGather {
+            table: Arc::new(table),
+        }
     }
 
     /// The table.
@@ -46,7 +48,11 @@ impl EvalOp for QuantGather {
         let indices = view.as_slice::<i64>()?;
         let rows = self.table.rows();
         let row = |&index: &i64| {
-            let row = if index < 0 { index.checked_add_unsigned(rows as u64)? } else { index };
+            let row = if index < 0 {
+                index.checked_add_unsigned(rows as u64)?
+            } else {
+                index
+            };
             usize::try_from(row).ok().filter(|&row| row < rows)
         };
         if let Some(index) = indices.iter().find(|index| row(index).is_none()) {
@@ -55,14 +61,18 @@ impl EvalOp for QuantGather {
         let mut output = Tensor::zero::<f32>(&shape)?;
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        self.table.gather(indices.iter().filter_map(row), out).map_err(core_error)?;
+        self.table
+            .gather(indices.iter().filter_map(row), out)
+            .map_err(core_error)?;
         Ok(tvec!(output.into_tvalue()))
     }
 }
 
 impl TypedOp for QuantGather {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [indices] = inputs else { bail!("a look-up has one input") };
+        let [indices] = inputs else {
+            bail!("a look-up has one input")
+        };
         let mut shape: TVec<TDim> = indices.shape.iter().cloned().collect();
         shape.push(self.table.cols().to_dim());
         Ok(tvec!(f32::fact(shape)))

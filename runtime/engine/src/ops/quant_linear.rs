@@ -20,7 +20,10 @@ equal_by_weights!(QuantLinear, weights);
 impl QuantLinear {
     /// The layer with these weights.
     pub(crate) fn new(weights: PackedLinear, pool: Arc<Pool>) -> QuantLinear {
-        QuantLinear { weights: Arc::new(weights), pool }
+        QuantLinear {
+            weights: Arc::new(weights),
+            pool,
+        }
     }
 
     /// The weights.
@@ -43,8 +46,14 @@ impl EvalOp for QuantLinear {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let input = args_1!(inputs);
         let mut shape: TVec<usize> = input.shape().into();
-        let Some(last) = shape.last_mut() else { bail!("a linear layer needs an axis") };
-        ensure!(*last == self.weights.cols(), "{last} columns, not {}", self.weights.cols());
+        let Some(last) = shape.last_mut() else {
+            bail!("a linear layer needs an axis")
+        };
+        ensure!(
+            *last == self.weights.cols(),
+            "{last} columns, not {}",
+            self.weights.cols()
+        );
         *last = self.weights.rows();
         let tokens = input.len() / self.weights.cols();
         // SAFETY: plain numbers, and `apply` writes all of them or fails.
@@ -53,7 +62,8 @@ impl EvalOp for QuantLinear {
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
         SessionScratch::with(ctx, |scratch| {
-            self.weights.apply(x, tokens, out, &mut scratch.activations, &self.pool)
+            self.weights
+                .apply(x, tokens, out, &mut scratch.activations, &self.pool)
         })
         .map_err(core_error)?;
         Ok(tvec!(output.into_tvalue()))
@@ -62,9 +72,13 @@ impl EvalOp for QuantLinear {
 
 impl TypedOp for QuantLinear {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [input] = inputs else { bail!("a linear layer has one input") };
+        let [input] = inputs else {
+            bail!("a linear layer has one input")
+        };
         let mut shape: TVec<TDim> = input.shape.iter().cloned().collect();
-        let Some(last) = shape.last_mut() else { bail!("a linear layer needs an axis") };
+        let Some(last) = shape.last_mut() else {
+            bail!("a linear layer needs an axis")
+        };
         *last = self.weights.rows().to_dim();
         Ok(tvec!(f32::fact(shape)))
     }

@@ -9,11 +9,25 @@ use super::spec::{Activation, OpSpec};
 pub(crate) fn rewrite(draft: &mut Draft) {
     for id in draft.ids() {
         let Some(node) = draft.node(id) else { continue };
-        let Some(activation) = activation(node) else { continue };
-        let (Some(source), Some(result)) = (input(node, 0), output(node, 0)) else { continue };
+        let Some(activation) = activation(node) else {
+            continue;
+        };
+        let (Some(source), Some(result)) = (input(node, 0), output(node, 0)) else {
+            continue;
+        };
         let (source, result) = (source.to_owned(), result.to_owned());
-        let name = if node.name.is_empty() { result.clone() } else { node.name.clone() };
-        draft.replace(&[id], &name, OpSpec::Activation(activation), &[&source], &[&result]);
+        let name = if node.name.is_empty() {
+            result.clone()
+        } else {
+            node.name.clone()
+        };
+        draft.replace(
+            &[id],
+            &name,
+            OpSpec::Activation(activation),
+            &[&source],
+            &[&result],
+        );
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::{constants, foreign_attention};
 use super::draft::{Draft, NodeId, float, input, int, ints, output, size};
 use super::spec::{AttentionInputs, AttentionSpec, HeadNorm, OpSpec, RopeTable};
+use super::{constants, foreign_attention};
 use crate::Error;
 
 /// How a value's columns are divided into heads.
@@ -52,17 +52,20 @@ pub(super) struct Found {
     pub(super) present: [String; 2],
 }
 
-/// Rewrites every attention layer with a cache, and returns how many there are.
+/// Rewrites every attention layer with a cache.
 ///
 /// # Errors
 /// [`Error::Unsupported`] when some layer with a cache can't be rewritten; [`Error::Invalid`] for tables that
 /// don't fit.
-pub(crate) fn rewrite(draft: &mut Draft) -> Result<usize, Error> {
+pub(crate) fn rewrite(draft: &mut Draft) -> Result<(), Error> {
     let mut ropes: HashMap<Rope, Arc<RopeTable>> = HashMap::new();
     let mut gone: HashSet<String> = HashSet::new();
     let mut layers = 0;
     let standard = draft.ids_of("Attention");
-    for id in standard.into_iter().chain(draft.ids_of("GroupQueryAttention")) {
+    for id in standard
+        .into_iter()
+        .chain(draft.ids_of("GroupQueryAttention"))
+    {
         let Some(node) = draft.node(id) else { continue };
         let found = match node.op_type.as_str() {
             "Attention" => find(draft, id, layers)?,
@@ -101,14 +104,17 @@ pub(crate) fn rewrite(draft: &mut Draft) -> Result<usize, Error> {
     draft.remove_inputs(&gone);
     draft.prune();
     draft.remove_unread_inputs();
-    Ok(layers)
+    Ok(())
 }
 
 fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Found>, Error> {
-    let Some(node) = draft.node(id) else { return Ok(None) };
-    let Some((past, present)) = cache_names(draft, node) else { return Ok(None) };
-    let Some(&[_, Some(kv_heads), _, Some(head_dim)]) =
-        draft.input_dims(&past[0]).as_deref()
+    let Some(node) = draft.node(id) else {
+        return Ok(None);
+    };
+    let Some((past, present)) = cache_names(draft, node) else {
+        return Ok(None);
+    };
+    let Some(&[_, Some(kv_heads), _, Some(head_dim)]) = draft.input_dims(&past[0]).as_deref()
     else {
         return Ok(None);
     };
@@ -145,6 +151,7 @@ fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Found>, Error>
     };
     let valid = heads > 0
         && kv_heads > 0
+        && heads.checked_mul(head_dim).is_some()
         && heads.is_multiple_of(kv_heads)
         && head_dim > 0
         && fits(&query, heads)
@@ -169,15 +176,28 @@ fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Found>, Error>
         key_norm: key.norm.clone(),
         inputs: AttentionInputs::Separate,
     };
-    Ok(Some(Found { spec, query, key, value, removed, result, past, present }))
+    Ok(Some(Found {
+        spec,
+        query,
+        key,
+        value,
+        removed,
+        result,
+        past,
+        present,
+    }))
 }
 
 /// The graph inputs that bring the past, and the graph outputs that take the present away.
 fn cache_names(draft: &Draft, node: &NodeProto) -> Option<([String; 2], [String; 2])> {
     let past = [input(node, 4)?.to_owned(), input(node, 5)?.to_owned()];
     let present = [output(node, 1)?.to_owned(), output(node, 2)?.to_owned()];
-    let is_cache = past.iter().all(|name| draft.is_input(name) && draft.consumers(name).len() == 1)
-        && present.iter().all(|name| draft.is_output(name) && draft.consumers(name).is_empty())
+    let is_cache = past
+        .iter()
+        .all(|name| draft.is_input(name) && draft.consumers(name).len() == 1)
+        && present
+            .iter()
+            .all(|name| draft.is_output(name) && draft.consumers(name).is_empty())
         && output(node, 3).is_none()
         && input(node, 6).is_none();
     is_cache.then_some((past, present))
@@ -194,7 +214,11 @@ fn is_causal(draft: &Draft, node: &NodeProto) -> bool {
 
 impl Operand {
     pub(super) fn at(value: &str) -> Operand {
-        Operand { base: value.to_owned(), rope: None, norm: None }
+        Operand {
+            base: value.to_owned(),
+            rope: None,
+            norm: None,
+        }
     }
 }
 
@@ -216,18 +240,28 @@ pub(super) fn follow(
     let Some((_, node)) = draft.producer(value).filter(|_| steps < MAX_STEPS) else {
         return end(operand);
     };
-    let Some(source) = input(node, 0) else { return end(operand) };
-    let mut next = Operand { base: String::new(), rope: operand.rope.clone(), norm: operand.norm.clone() };
+    let Some(source) = input(node, 0) else {
+        return end(operand);
+    };
+    let mut next = Operand {
+        base: String::new(),
+        rope: operand.rope.clone(),
+        norm: operand.norm.clone(),
+    };
     let next_layout = match (node.op_type.as_str(), layout) {
         ("Reshape", Layout::Flat) if reshape_rank(draft, node)? == Some(3) => Layout::Split,
         ("Reshape", Layout::Split) if reshape_rank(draft, node)? == Some(4) => Layout::Flat,
         // ONNX Runtime GenAI's normalised heads are `[batch, tokens · heads, head_dim]`.
-        ("Reshape", Layout::Split) if operand.norm.is_some() && reshape_rank(draft, node)? == Some(3) => {
+        ("Reshape", Layout::Split)
+            if operand.norm.is_some() && reshape_rank(draft, node)? == Some(3) =>
+        {
             Layout::Flat
         }
         ("Transpose", Layout::Heads) if swaps_heads_and_tokens(node) => Layout::Split,
         ("RotaryEmbedding", Layout::Flat | Layout::Heads) if operand.rope.is_none() => {
-            let Some(rope) = rope(draft, node)? else { return end(operand) };
+            let Some(rope) = rope(draft, node)? else {
+                return end(operand);
+            };
             // Normalised heads come before they are turned.
             if operand.norm.is_some() {
                 return end(operand);
@@ -238,11 +272,17 @@ pub(super) fn follow(
         ("RMSNormalization" | "SimplifiedLayerNormalization", Layout::Split | Layout::Heads)
             if operand.norm.is_none() =>
         {
-            let gain = input(node, 1).map(|name| constants::vector(draft, name)).transpose()?.flatten();
+            let gain = input(node, 1)
+                .map(|name| constants::vector(draft, name))
+                .transpose()?
+                .flatten();
             let Some(gain) = gain.filter(|_| int(node, "axis").unwrap_or(-1) == -1) else {
                 return end(operand);
             };
-            next.norm = Some(HeadNorm { gain, epsilon: float(node, "epsilon").unwrap_or(1e-5) });
+            next.norm = Some(HeadNorm {
+                gain,
+                epsilon: float(node, "epsilon").unwrap_or(1e-5),
+            });
             layout
         }
         _ => return end(operand),
@@ -255,9 +295,13 @@ pub(super) fn follow(
 
 /// The rank that a `Reshape` with a constant shape gives, if it keeps the first two axes.
 fn reshape_rank(draft: &Draft, node: &NodeProto) -> Result<Option<usize>, Error> {
-    let Some(shape) = input(node, 1) else { return Ok(None) };
+    let Some(shape) = input(node, 1) else {
+        return Ok(None);
+    };
     let shape = constants::whole_numbers(draft, shape)?;
-    Ok(shape.filter(|shape| matches!(shape.as_slice(), [0, 0 | -1, ..])).map(|shape| shape.len()))
+    Ok(shape
+        .filter(|shape| matches!(shape.as_slice(), [0, 0 | -1, ..]))
+        .map(|shape| shape.len()))
 }
 
 fn swaps_heads_and_tokens(node: &NodeProto) -> bool {
@@ -276,11 +320,17 @@ fn rope(draft: &Draft, node: &NodeProto) -> Result<Option<Rope>, Error> {
     else {
         return Ok(None);
     };
-    if float(node, "scale").unwrap_or(1.0) != 1.0 || int(node, "is_packed_batching").unwrap_or(0) != 0 {
+    if float(node, "scale").unwrap_or(1.0) != 1.0
+        || int(node, "is_packed_batching").unwrap_or(0) != 0
+    {
         return Ok(None);
     }
-    let Some((dims, _)) = constants::floats(draft, cos)? else { return Ok(None) };
-    let &[_, half] = dims.as_slice() else { return Ok(None) };
+    let Some((dims, _)) = constants::floats(draft, cos)? else {
+        return Ok(None);
+    };
+    let &[_, half] = dims.as_slice() else {
+        return Ok(None);
+    };
     if !draft.is_input(positions) {
         return Ok(None);
     }
@@ -298,9 +348,16 @@ pub(super) fn rope_table(draft: &Draft, rope: &Rope) -> Result<RopeTable, Error>
     let cos = constants::floats(draft, &rope.cos)?;
     let sin = constants::floats(draft, &rope.sin)?;
     match (cos, sin) {
-        (Some((cos_dims, cos)), Some((sin_dims, sin))) if cos_dims == sin_dims && !cos.is_empty() => {
+        (Some((cos_dims, cos)), Some((sin_dims, sin)))
+            if cos_dims == sin_dims && !cos.is_empty() =>
+        {
             let (rotary_dim, interleaved) = (rope.rotary_dim, rope.interleaved);
-            Ok(RopeTable { cos, sin, rotary_dim, interleaved })
+            Ok(RopeTable {
+                cos,
+                sin,
+                rotary_dim,
+                interleaved,
+            })
         }
         _ => Err(Error::invalid(
             draft.path(),
@@ -318,9 +375,14 @@ fn joined_heads(draft: &Draft, node: &NodeProto, layout: Layout) -> Option<(Vec<
     }
     let (transpose, node) = draft.sole_consumer(result)?;
     let transposed = output(node, 0).filter(|_| swaps_heads_and_tokens(node))?;
-    let (reshape, node) = draft.sole_consumer(transposed).filter(|(_, node)| node.op_type == "Reshape")?;
+    let (reshape, node) = draft
+        .sole_consumer(transposed)
+        .filter(|(_, node)| node.op_type == "Reshape")?;
     let rank = reshape_rank(draft, node).ok().flatten();
-    Some((vec![transpose, reshape], output(node, 0).filter(|_| rank == Some(3))?.to_owned()))
+    Some((
+        vec![transpose, reshape],
+        output(node, 0).filter(|_| rank == Some(3))?.to_owned(),
+    ))
 }
 
 fn replace(draft: &mut Draft, found: Found) {
@@ -335,11 +397,23 @@ fn replace(draft: &mut Draft, found: Found) {
     match &packed {
         Some(packed) => {
             spec.inputs = AttentionInputs::Packed;
-            draft.replace(&found.removed, &name, OpSpec::Attention(spec), &[packed], &result);
+            draft.replace(
+                &found.removed,
+                &name,
+                OpSpec::Attention(spec),
+                &[packed],
+                &result,
+            );
         }
         None => {
             let inputs = bases.each_ref().map(String::as_str);
-            draft.replace(&found.removed, &name, OpSpec::Attention(spec), &inputs, &result);
+            draft.replace(
+                &found.removed,
+                &name,
+                OpSpec::Attention(spec),
+                &inputs,
+                &result,
+            );
         }
     }
 }
@@ -353,7 +427,9 @@ fn merge(draft: &mut Draft, bases: &[String; 3], name: &str) -> Option<String> {
         ids.push(id);
     }
     let source = input(draft.node(*ids.first()?)?, 0)?.to_owned();
-    let Some(OpSpec::Linear(first)) = draft.spec(*ids.first()?) else { return None };
+    let Some(OpSpec::Linear(first)) = draft.spec(*ids.first()?) else {
+        return None;
+    };
     let fits = ids.iter().all(|&id| {
         let same_input = draft.node(id).and_then(|node| input(node, 0)) == Some(&source);
         same_input && matches!(draft.spec(id), Some(OpSpec::Linear(linear)) if first.fits(linear))

@@ -19,7 +19,9 @@ pub(crate) fn lift(draft: &mut Draft) {
             let tensor = attribute(node, "value")?.t.clone()?;
             Some((tensor, output(node, 0)?.to_owned()))
         });
-        let Some((mut tensor, name)) = found else { continue };
+        let Some((mut tensor, name)) = found else {
+            continue;
+        };
         draft.remove(id);
         tensor.name = name;
         draft.add_initialiser(tensor);
@@ -38,16 +40,23 @@ fn constant(draft: &Draft, value: &str) -> Result<Option<Constant>, Error> {
     let mut transposed = false;
     for _ in 0..MAX_STEPS {
         if let Some(tensor) = draft.initialiser(&value) {
-            return Ok(Some(Constant { data: draft.tensor(tensor)?, transposed }));
+            return Ok(Some(Constant {
+                data: draft.tensor(tensor)?,
+                transposed,
+            }));
         }
-        let Some((_, node)) = draft.producer(&value) else { return Ok(None) };
+        let Some((_, node)) = draft.producer(&value) else {
+            return Ok(None);
+        };
         match node.op_type.as_str() {
             "Identity" => {}
             "Cast" if int(node, "to") == Some(ElementType::Float as i64) => {}
             "Transpose" if swaps_two_axes(node) => transposed = !transposed,
             _ => return Ok(None),
         }
-        let Some(source) = input(node, 0) else { return Ok(None) };
+        let Some(source) = input(node, 0) else {
+            return Ok(None);
+        };
         value = source.to_owned();
     }
     Ok(None)
@@ -70,44 +79,71 @@ pub(crate) fn float_width(element: ElementType) -> Option<FloatWidth> {
 /// A constant matrix `[inputs, outputs]`, the right side of a `MatMul`, as weights.
 pub(crate) fn right_matrix(draft: &Draft, value: &str) -> Result<Option<WeightSource>, Error> {
     let weights = matrix(draft, value)?;
-    Ok(weights.map(|(rows, cols, bytes, width, transposed)| WeightSource {
-        rows: cols,
-        cols: rows,
-        data: WeightData::Dense { bytes, width, transposed: !transposed },
-    }))
+    Ok(
+        weights.map(|(rows, cols, bytes, width, transposed)| WeightSource {
+            rows: cols,
+            cols: rows,
+            data: WeightData::Dense {
+                bytes,
+                width,
+                transposed: !transposed,
+            },
+        }),
+    )
 }
 
 /// A constant matrix `[rows, columns]`, a table to look rows up in, stored that way round.
 pub(crate) fn table(draft: &Draft, value: &str) -> Result<Option<WeightSource>, Error> {
     let found = matrix(draft, value)?;
-    Ok(found.filter(|found| !found.4).map(|(rows, cols, bytes, width, transposed)| WeightSource {
-        rows,
-        cols,
-        data: WeightData::Dense { bytes, width, transposed },
-    }))
+    Ok(found
+        .filter(|found| !found.4)
+        .map(|(rows, cols, bytes, width, transposed)| WeightSource {
+            rows,
+            cols,
+            data: WeightData::Dense {
+                bytes,
+                width,
+                transposed,
+            },
+        }))
 }
 
 type Matrix = (usize, usize, crate::import::TensorBytes, FloatWidth, bool);
 
 /// A constant matrix: its rows and columns as its reader sees them, and whether they are stored the other way.
 fn matrix(draft: &Draft, value: &str) -> Result<Option<Matrix>, Error> {
-    let Some(constant) = constant(draft, value)? else { return Ok(None) };
-    let (&[first, second], Some(width)) =
-        (constant.data.dims.as_slice(), float_width(constant.data.element))
-    else {
+    let Some(constant) = constant(draft, value)? else {
+        return Ok(None);
+    };
+    let (&[first, second], Some(width)) = (
+        constant.data.dims.as_slice(),
+        float_width(constant.data.element),
+    ) else {
         return Ok(None);
     };
     if first == 0 || second == 0 {
         return Ok(None);
     }
-    let (rows, cols) = if constant.transposed { (second, first) } else { (first, second) };
-    Ok(Some((rows, cols, constant.data.bytes, width, constant.transposed)))
+    let (rows, cols) = if constant.transposed {
+        (second, first)
+    } else {
+        (first, second)
+    };
+    Ok(Some((
+        rows,
+        cols,
+        constant.data.bytes,
+        width,
+        constant.transposed,
+    )))
 }
 
 /// A constant vector, `[length]`, as f32.
 pub(crate) fn vector(draft: &Draft, value: &str) -> Result<Option<Arc<[f32]>>, Error> {
     let numbers = floats(draft, value)?;
-    Ok(numbers.filter(|(dims, _)| dims.len() == 1).map(|(_, numbers)| numbers.into()))
+    Ok(numbers
+        .filter(|(dims, _)| dims.len() == 1)
+        .map(|(_, numbers)| numbers.into()))
 }
 
 /// A constant of any shape, as f32.
@@ -115,8 +151,13 @@ pub(crate) fn floats(draft: &Draft, value: &str) -> Result<Option<(Vec<usize>, V
     let Some(constant) = constant(draft, value)?.filter(|constant| !constant.transposed) else {
         return Ok(None);
     };
-    let Some(width) = float_width(constant.data.element) else { return Ok(None) };
-    Ok(Some((constant.data.dims, to_f32(&constant.data.bytes, width))))
+    let Some(width) = float_width(constant.data.element) else {
+        return Ok(None);
+    };
+    Ok(Some((
+        constant.data.dims,
+        to_f32(&constant.data.bytes, width),
+    )))
 }
 
 /// Little-endian numbers as f32.
@@ -124,22 +165,35 @@ fn to_f32(bytes: &[u8], width: FloatWidth) -> Vec<f32> {
     match width {
         FloatWidth::F32 => {
             let (numbers, _) = bytes.as_chunks::<4>();
-            numbers.iter().map(|&number| f32::from_le_bytes(number)).collect()
+            numbers
+                .iter()
+                .map(|&number| f32::from_le_bytes(number))
+                .collect()
         }
         FloatWidth::F16 => {
             let (numbers, _) = bytes.as_chunks::<2>();
-            numbers.iter().map(|&number| half::f16::from_le_bytes(number).to_f32()).collect()
+            numbers
+                .iter()
+                .map(|&number| half::f16::from_le_bytes(number).to_f32())
+                .collect()
         }
     }
 }
 
 /// A constant list of whole numbers, such as the shape of a `Reshape`.
 pub(crate) fn whole_numbers(draft: &Draft, value: &str) -> Result<Option<Vec<i64>>, Error> {
-    let Some(tensor) = draft.initialiser(value) else { return Ok(None) };
+    let Some(tensor) = draft.initialiser(value) else {
+        return Ok(None);
+    };
     let data = draft.tensor(tensor)?;
     if data.element != ElementType::Int64 {
         return Ok(None);
     }
     let (numbers, _) = data.bytes.as_chunks::<8>();
-    Ok(Some(numbers.iter().map(|&number| i64::from_le_bytes(number)).collect()))
+    Ok(Some(
+        numbers
+            .iter()
+            .map(|&number| i64::from_le_bytes(number))
+            .collect(),
+    ))
 }

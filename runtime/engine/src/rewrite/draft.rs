@@ -47,7 +47,11 @@ impl Draft {
         for node in nodes {
             if node.domain == super::DOMAIN {
                 let reason = "its domain is for the engine's own use; export the model without it";
-                return Err(Error::invalid(draft.path(), format!("node {:?}", node.name), reason));
+                return Err(Error::invalid(
+                    draft.path(),
+                    format!("node {:?}", node.name),
+                    reason,
+                ));
             }
             draft.add(node);
         }
@@ -78,7 +82,9 @@ impl Draft {
 
     /// The nodes of one op type.
     pub(crate) fn ids_of(&self, op_type: &str) -> Vec<NodeId> {
-        self.ids().filter(|&id| self.node(id).is_some_and(|node| node.op_type == op_type)).collect()
+        self.ids()
+            .filter(|&id| self.node(id).is_some_and(|node| node.op_type == op_type))
+            .collect()
     }
 
     /// A node, unless it was removed.
@@ -94,7 +100,10 @@ impl Draft {
 
     /// The nodes that read a value, each once.
     pub(crate) fn consumers(&self, value: &str) -> &[NodeId] {
-        self.consumers.get(value).map(Vec::as_slice).unwrap_or_default()
+        self.consumers
+            .get(value)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     /// The only node that reads a value that isn't an output of the graph.
@@ -134,10 +143,15 @@ impl Draft {
         use tract_onnx::pb::{tensor_shape_proto::dimension::Value, type_proto};
         let input = self.inputs().find(|input| input.name == value)?;
         let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
-        let dims = tensor.shape.as_ref()?.dim.iter().map(|dim| match dim.value {
-            Some(Value::DimValue(size)) => usize::try_from(size).ok(),
-            _ => None,
-        });
+        let dims = tensor
+            .shape
+            .as_ref()?
+            .dim
+            .iter()
+            .map(|dim| match dim.value {
+                Some(Value::DimValue(size)) => usize::try_from(size).ok(),
+                _ => None,
+            });
         Some(dims.collect())
     }
 
@@ -153,14 +167,19 @@ impl Draft {
 
     /// Drops graph inputs.
     pub(crate) fn remove_inputs(&mut self, names: &HashSet<String>) {
-        self.graph_mut().input.retain(|input| !names.contains(&input.name));
+        self.graph_mut()
+            .input
+            .retain(|input| !names.contains(&input.name));
     }
 
     /// Replaces the graph's outputs.
     pub(crate) fn set_outputs(&mut self, names: &[String]) {
         self.graph_mut().output = names
             .iter()
-            .map(|name| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() })
+            .map(|name| ValueInfoProto {
+                name: name.clone(),
+                ..ValueInfoProto::default()
+            })
             .collect();
     }
 
@@ -255,7 +274,9 @@ impl Draft {
     /// Takes what one of our nodes stands for, in order to put it into another one.
     pub(crate) fn take_spec(&mut self, id: NodeId) -> Option<OpSpec> {
         let index = self.spec_index(id)?;
-        self.specs.get_mut(index).map(|spec| std::mem::replace(spec, OpSpec::Taken))
+        self.specs
+            .get_mut(index)
+            .map(|spec| std::mem::replace(spec, OpSpec::Taken))
     }
 
     fn spec_index(&self, id: NodeId) -> Option<usize> {
@@ -289,8 +310,9 @@ impl Draft {
     pub(crate) fn finish(mut self) -> (OnnxModel, Vec<OpSpec>) {
         self.prune();
         let nodes = std::mem::take(&mut self.nodes);
-        let mut initialisers: Vec<TensorProto> =
-            std::mem::take(&mut self.initialisers).into_values().collect();
+        let mut initialisers: Vec<TensorProto> = std::mem::take(&mut self.initialisers)
+            .into_values()
+            .collect();
         initialisers.sort_by(|a, b| a.name.cmp(&b.name));
         let graph = self.graph_mut();
         graph.node = nodes.into_iter().flatten().collect();
@@ -301,9 +323,17 @@ impl Draft {
 
 /// The values a node reads: its inputs, and what the graphs inside it take from around them.
 fn reads(node: &NodeProto) -> Vec<String> {
-    let mut values: Vec<String> =
-        node.input.iter().filter(|name| !name.is_empty()).cloned().collect();
-    for graph in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+    let mut values: Vec<String> = node
+        .input
+        .iter()
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .collect();
+    for graph in node
+        .attribute
+        .iter()
+        .flat_map(|a| a.g.iter().chain(&a.graphs))
+    {
         values.extend(captured(graph));
     }
     values
@@ -313,25 +343,41 @@ fn reads(node: &NodeProto) -> Vec<String> {
 fn captured(graph: &GraphProto) -> Vec<String> {
     let mut own: HashSet<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
     own.extend(graph.initializer.iter().map(|t| t.name.as_str()));
-    own.extend(graph.node.iter().flat_map(|node| node.output.iter().map(String::as_str)));
+    own.extend(
+        graph
+            .node
+            .iter()
+            .flat_map(|node| node.output.iter().map(String::as_str)),
+    );
     let inner = graph.node.iter().flat_map(reads);
     let results = graph.output.iter().map(|output| output.name.clone());
-    inner.chain(results).filter(|value| !own.contains(value.as_str())).collect()
+    inner
+        .chain(results)
+        .filter(|value| !own.contains(value.as_str()))
+        .collect()
 }
 
 /// A node's input at `index`; `None` when it is left out.
 pub(crate) fn input(node: &NodeProto, index: usize) -> Option<&str> {
-    node.input.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    node.input
+        .get(index)
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
 }
 
 /// A node's output at `index`; `None` when it is left out.
 pub(crate) fn output(node: &NodeProto, index: usize) -> Option<&str> {
-    node.output.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    node.output
+        .get(index)
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
 }
 
 /// A node's attribute.
 pub(crate) fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name == name)
 }
 
 /// A whole-number attribute.

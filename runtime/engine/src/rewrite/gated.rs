@@ -15,7 +15,9 @@ struct Found {
 /// Rewrites every gated pair of linear layers of the same format.
 pub(crate) fn rewrite(draft: &mut Draft) {
     for id in draft.ids() {
-        let Some(found) = silu(draft, id).or_else(|| gelu(draft, id)) else { continue };
+        let Some(found) = silu(draft, id).or_else(|| gelu(draft, id)) else {
+            continue;
+        };
         replace(draft, found);
     }
 }
@@ -32,11 +34,19 @@ fn silu(draft: &Draft, id: NodeId) -> Option<Found> {
     if node.op_type != "Mul" || !node.input.iter().any(|name| name == value) {
         return None;
     }
-    joined(draft, gate, Activation::Silu, vec![id, product], output(node, 0)?)
+    joined(
+        draft,
+        gate,
+        Activation::Silu,
+        vec![id, product],
+        output(node, 0)?,
+    )
 }
 
 fn gelu(draft: &Draft, id: NodeId) -> Option<Found> {
-    let Some(OpSpec::Activation(activation)) = draft.spec(id) else { return None };
+    let Some(OpSpec::Activation(activation)) = draft.spec(id) else {
+        return None;
+    };
     let node = draft.node(id)?;
     let value = input(node, 0)?;
     let (gate, _) = draft.producer(value)?;
@@ -52,7 +62,9 @@ fn joined(
     mut joints: Vec<NodeId>,
     activated: &str,
 ) -> Option<Found> {
-    let (product, node) = draft.sole_consumer(activated).filter(|(_, node)| node.op_type == "Mul")?;
+    let (product, node) = draft
+        .sole_consumer(activated)
+        .filter(|(_, node)| node.op_type == "Mul")?;
     let other = node.input.iter().find(|name| *name != activated)?;
     let (up, up_node) = draft.producer(other)?;
     draft.sole_consumer(other)?;
@@ -66,7 +78,13 @@ fn joined(
     if !same_input || !gate_spec.fits(up_spec) || gate_spec.rows() != up_spec.rows() || gate == up {
         return None;
     }
-    Some(Found { gate, up, activation, joints, result: output(node, 0)?.to_owned() })
+    Some(Found {
+        gate,
+        up,
+        activation,
+        joints,
+        result: output(node, 0)?.to_owned(),
+    })
 }
 
 fn replace(draft: &mut Draft, found: Found) {
@@ -77,7 +95,9 @@ fn replace(draft: &mut Draft, found: Found) {
         return;
     };
     let specs = (draft.take_spec(found.gate), draft.take_spec(found.up));
-    let (Some(OpSpec::Linear(mut linear)), Some(OpSpec::Linear(up))) = specs else { return };
+    let (Some(OpSpec::Linear(mut linear)), Some(OpSpec::Linear(up))) = specs else {
+        return;
+    };
     linear.parts.extend(up.parts);
     let mut removed = found.joints;
     removed.extend([found.gate, found.up]);

@@ -21,12 +21,17 @@ pub(crate) fn rewrite(draft: &mut Draft) -> Result<(), Error> {
             "GatherBlockQuantized" => quantised(draft, node)?,
             _ => None,
         };
-        let (Some(weights), Some(indices), Some(result)) = (weights, input(node, 1), output(node, 0))
+        let (Some(weights), Some(indices), Some(result)) =
+            (weights, input(node, 1), output(node, 0))
         else {
             continue;
         };
         let (indices, result) = (indices.to_owned(), result.to_owned());
-        let name = if node.name.is_empty() { result.clone() } else { node.name.clone() };
+        let name = if node.name.is_empty() {
+            result.clone()
+        } else {
+            node.name.clone()
+        };
         let width = output_width(draft, id, &weights);
         let spec = OpSpec::Gather(weights, width);
         draft.replace(&[id], &name, spec, &[&indices], &[&result]);
@@ -51,9 +56,13 @@ fn quantised(draft: &Draft, node: &NodeProto) -> Result<Option<WeightSource>, Er
         scales: input(node, 2),
         zero_points: input(node, 3),
     };
-    let Some(codes) = names.codes.and_then(|name| draft.initialiser(name)) else { return Ok(None) };
+    let Some(codes) = names.codes.and_then(|name| draft.initialiser(name)) else {
+        return Ok(None);
+    };
     let data = draft.tensor(codes)?;
-    let &[rows, stored_cols] = data.dims.as_slice() else { return Ok(None) };
+    let &[rows, stored_cols] = data.dims.as_slice() else {
+        return Ok(None);
+    };
     let bits = size(node, "bits").unwrap_or(4);
     let block_size = size(node, "block_size").unwrap_or(128);
     let axis = int(node, "quantize_axis").unwrap_or(1);

@@ -34,10 +34,18 @@ pub(crate) fn rewrite(draft: &mut Draft) -> Result<(), Error> {
 }
 
 fn replace(draft: &mut Draft, id: NodeId, found: Found) -> Result<(), Error> {
-    let Some(node) = draft.node(id) else { return Ok(()) };
-    let (Some(source), Some(result)) = (input(node, 0), output(node, 0)) else { return Ok(()) };
+    let Some(node) = draft.node(id) else {
+        return Ok(());
+    };
+    let (Some(source), Some(result)) = (input(node, 0), output(node, 0)) else {
+        return Ok(());
+    };
     let (source, mut result) = (source.to_owned(), result.to_owned());
-    let name = if node.name.is_empty() { result.clone() } else { node.name.clone() };
+    let name = if node.name.is_empty() {
+        result.clone()
+    } else {
+        node.name.clone()
+    };
     let mut removed = vec![id];
     let mut bias = found.bias;
     if bias.is_none()
@@ -47,7 +55,11 @@ fn replace(draft: &mut Draft, id: NodeId, found: Found) -> Result<(), Error> {
         result = sum;
         bias = Some(summand);
     }
-    let part = LinearPart { name: name.clone(), weights: found.weights, bias };
+    let part = LinearPart {
+        name: name.clone(),
+        weights: found.weights,
+        bias,
+    };
     let spec = OpSpec::Linear(LinearSpec { parts: vec![part] });
     draft.replace(&removed, &name, spec, &[&source], &[&result]);
     Ok(())
@@ -59,7 +71,9 @@ fn bias_add(
     value: &str,
     rows: usize,
 ) -> Result<Option<(NodeId, String, Arc<[f32]>)>, Error> {
-    let Some((id, node)) = draft.sole_consumer(value).filter(|(_, node)| node.op_type == "Add")
+    let Some((id, node)) = draft
+        .sole_consumer(value)
+        .filter(|(_, node)| node.op_type == "Add")
     else {
         return Ok(None);
     };
@@ -72,30 +86,49 @@ fn bias_add(
 }
 
 fn mat_mul(draft: &Draft, node: &NodeProto) -> Result<Option<Found>, Error> {
-    let (Some(left), Some(right)) = (input(node, 0), input(node, 1)) else { return Ok(None) };
+    let (Some(left), Some(right)) = (input(node, 0), input(node, 1)) else {
+        return Ok(None);
+    };
     if draft.initialiser(left).is_some() {
         return Ok(None);
     }
     let weights = constants::right_matrix(draft, right)?;
-    Ok(weights.map(|weights| Found { weights, bias: None }))
+    Ok(weights.map(|weights| Found {
+        weights,
+        bias: None,
+    }))
 }
 
 fn gemm(draft: &Draft, node: &NodeProto) -> Result<Option<Found>, Error> {
     let plain = int(node, "transA").unwrap_or(0) == 0 && float(node, "alpha").unwrap_or(1.0) == 1.0;
-    let (Some(left), Some(right)) = (input(node, 0), input(node, 1)) else { return Ok(None) };
+    let (Some(left), Some(right)) = (input(node, 0), input(node, 1)) else {
+        return Ok(None);
+    };
     if !plain || draft.initialiser(left).is_some() {
         return Ok(None);
     }
-    let Some(mut weights) = constants::right_matrix(draft, right)? else { return Ok(None) };
+    let Some(mut weights) = constants::right_matrix(draft, right)? else {
+        return Ok(None);
+    };
     if int(node, "transB").unwrap_or(0) != 0 {
-        let WeightData::Dense { transposed, .. } = &mut weights.data else { return Ok(None) };
+        let WeightData::Dense { transposed, .. } = &mut weights.data else {
+            return Ok(None);
+        };
         *transposed = !*transposed;
         std::mem::swap(&mut weights.rows, &mut weights.cols);
     }
-    let Some(summand) = input(node, 2) else { return Ok(Some(Found { weights, bias: None })) };
+    let Some(summand) = input(node, 2) else {
+        return Ok(Some(Found {
+            weights,
+            bias: None,
+        }));
+    };
     let bias = constants::vector(draft, summand)?.filter(|bias| bias.len() == weights.rows);
     let plain = float(node, "beta").unwrap_or(1.0) == 1.0;
-    Ok(bias.filter(|_| plain).map(|bias| Found { weights, bias: Some(bias) }))
+    Ok(bias.filter(|_| plain).map(|bias| Found {
+        weights,
+        bias: Some(bias),
+    }))
 }
 
 fn mat_mul_nbits(draft: &Draft, node: &NodeProto) -> Result<Option<Found>, Error> {
@@ -146,11 +179,14 @@ pub(super) fn block_weights(
     block_size: usize,
     names: &BlockNames<'_>,
 ) -> Result<Option<WeightSource>, Error> {
-    if !matches!(bits, 4 | 8) || !block_size.is_power_of_two() || !(16..=256).contains(&block_size) {
+    if !matches!(bits, 4 | 8) || !block_size.is_power_of_two() || !(16..=256).contains(&block_size)
+    {
         return Ok(None);
     }
     let constant = |name: Option<&str>| {
-        name.and_then(|name| draft.initialiser(name)).map(|tensor| draft.tensor(tensor)).transpose()
+        name.and_then(|name| draft.initialiser(name))
+            .map(|tensor| draft.tensor(tensor))
+            .transpose()
     };
     let (Some(codes), Some(scales)) = (constant(names.codes)?, constant(names.scales)?) else {
         return Ok(None);
@@ -159,7 +195,9 @@ pub(super) fn block_weights(
     if names.zero_points.is_some() && zero_points.is_none() {
         return Ok(None);
     }
-    let Some(scale_width) = constants::float_width(scales.element) else { return Ok(None) };
+    let Some(scale_width) = constants::float_width(scales.element) else {
+        return Ok(None);
+    };
     if !matches!(codes.element, ElementType::Uint8 | ElementType::Uint4) {
         return Ok(None);
     }
@@ -175,7 +213,11 @@ pub(super) fn block_weights(
         );
         Err(Error::invalid(draft.path(), place, reason))
     };
-    let scale_bytes = if scales.element == ElementType::Float { 4 } else { 2 };
+    let scale_bytes = if scales.element == ElementType::Float {
+        4
+    } else {
+        2
+    };
     if !fits(codes.bytes.len(), blocks.checked_mul(block_size * bits / 8)) {
         return refuse("codes");
     }
@@ -185,7 +227,10 @@ pub(super) fn block_weights(
     let zero_points = match zero_points {
         None => ZeroPoints::Middle,
         Some(points) if matches!(points.element, ElementType::Uint8 | ElementType::Uint4) => {
-            if !fits(points.bytes.len(), blocks.checked_mul(bits).map(|bits| bits.div_ceil(8))) {
+            if !fits(
+                points.bytes.len(),
+                blocks.checked_mul(bits).map(|bits| bits.div_ceil(8)),
+            ) {
                 return refuse("zero points");
             }
             ZeroPoints::Packed(points.bytes)

@@ -49,7 +49,11 @@ pub(crate) fn rewrite_graph(mut model: OnnxModel) -> Result<Rewritten, Error> {
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
     let (model, specs) = draft.finish();
-    Ok(Rewritten { model, specs, head: None })
+    Ok(Rewritten {
+        model,
+        specs,
+        head: None,
+    })
 }
 
 /// Rewrites a decoder: its cache moves into the attention ops, and its head out of the graph.

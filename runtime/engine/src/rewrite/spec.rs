@@ -228,14 +228,18 @@ impl WeightSource {
     pub(crate) fn format(&self) -> WeightFormat {
         match &self.data {
             WeightData::Dense { width, .. } => WeightFormat::Dense(*width),
-            WeightData::Blocks { bits, block_size, scale_width, zero_points, .. } => {
-                WeightFormat::Blocks {
-                    bits: *bits,
-                    block_size: *block_size,
-                    has_zero_points: !matches!(zero_points, ZeroPoints::Middle),
-                    scale_width: *scale_width,
-                }
-            }
+            WeightData::Blocks {
+                bits,
+                block_size,
+                scale_width,
+                zero_points,
+                ..
+            } => WeightFormat::Blocks {
+                bits: *bits,
+                block_size: *block_size,
+                has_zero_points: !matches!(zero_points, ZeroPoints::Middle),
+                scale_width: *scale_width,
+            },
         }
     }
 }

@@ -36,17 +36,18 @@ pub(crate) fn check(template: &Template<'_, '_>) -> Result<(), (Option<usize>, S
         if let Instruction::Lookup(name) = current
             && named.contains(name)
         {
-            let field = match (instruction(at + 1), instruction(at + 2)) {
-                (
+            let field = match instruction(at + 1) {
+                Some(Instruction::LoadConst(_)) => {
+                    matches!(instruction(at + 2), Some(Instruction::GetItem))
+                }
+                next => matches!(
+                    next,
                     Some(
                         Instruction::GetAttr(_)
-                        | Instruction::SetAttr(_)
-                        | Instruction::PerformTest(..),
-                    ),
-                    _,
-                ) => true,
-                (Some(Instruction::LoadConst(_)), Some(Instruction::GetItem)) => true,
-                _ => false,
+                            | Instruction::SetAttr(_)
+                            | Instruction::PerformTest(..)
+                    )
+                ),
             };
             if !field {
                 let reason = format!("the namespace `{name}` is used other than by its fields");

@@ -17,7 +17,10 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` zero bytes.
     pub(crate) fn zeroed(len: usize) -> Buffer {
-        Buffer { lines: bytemuck::zeroed_vec(len.div_ceil(size_of::<Line>())), len }
+        Buffer {
+            lines: bytemuck::zeroed_vec(len.div_ceil(size_of::<Line>())),
+            len,
+        }
     }
 
     /// Makes room for `len` bytes; what was there is lost when it has to grow.
@@ -34,13 +37,17 @@ impl std::ops::Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.lines).get(..self.len).unwrap_or_default()
+        bytemuck::cast_slice(&self.lines)
+            .get(..self.len)
+            .unwrap_or_default()
     }
 }
 
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.lines).get_mut(..self.len).unwrap_or_default()
+        bytemuck::cast_slice_mut(&mut self.lines)
+            .get_mut(..self.len)
+            .unwrap_or_default()
     }
 }
 

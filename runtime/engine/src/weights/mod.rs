@@ -35,11 +35,17 @@ impl<'s> Numbers<'s> {
             FloatWidth::F32 => align_of::<f32>(),
         };
         if bytes.as_ptr().align_offset(size) == 0 {
-            return Numbers { bytes: Aligned::InPlace(bytes), width };
+            return Numbers {
+                bytes: Aligned::InPlace(bytes),
+                width,
+            };
         }
         let mut copy = Buffer::zeroed(bytes.len());
         copy.copy_from_slice(bytes);
-        Numbers { bytes: Aligned::Copied(copy), width }
+        Numbers {
+            bytes: Aligned::Copied(copy),
+            width,
+        }
     }
 
     fn floats(&self) -> Floats<'_> {
@@ -69,10 +75,17 @@ impl<'s> SourceView<'s> {
     /// A view of a matrix that is stored row by row.
     fn new(source: &'s WeightSource) -> SourceView<'s> {
         match &source.data {
-            WeightData::Dense { bytes, width, .. } => {
-                SourceView { source, floats: Numbers::new(bytes, *width), zero_points: None }
-            }
-            WeightData::Blocks { scales, scale_width, zero_points, .. } => SourceView {
+            WeightData::Dense { bytes, width, .. } => SourceView {
+                source,
+                floats: Numbers::new(bytes, *width),
+                zero_points: None,
+            },
+            WeightData::Blocks {
+                scales,
+                scale_width,
+                zero_points,
+                ..
+            } => SourceView {
                 source,
                 floats: Numbers::new(scales, *scale_width),
                 zero_points: match zero_points {
@@ -87,8 +100,16 @@ impl<'s> SourceView<'s> {
     fn weights(&self) -> Result<Weights<'_>, furlong_core::Error> {
         let (rows, cols) = (self.source.rows, self.source.cols);
         match &self.source.data {
-            WeightData::Dense { .. } => Ok(DenseWeights::new(rows, cols, self.floats.floats())?.into()),
-            WeightData::Blocks { bits, block_size, codes, zero_points, .. } => {
+            WeightData::Dense { .. } => {
+                Ok(DenseWeights::new(rows, cols, self.floats.floats())?.into())
+            }
+            WeightData::Blocks {
+                bits,
+                block_size,
+                codes,
+                zero_points,
+                ..
+            } => {
                 let zero_points = match (zero_points, &self.zero_points) {
                     (rewrite::ZeroPoints::Packed(points), _) => ZeroPoints::Packed(points),
                     (_, Some(points)) => ZeroPoints::Float(points.floats()),
@@ -96,7 +117,10 @@ impl<'s> SourceView<'s> {
                 };
                 let bits = u8::try_from(*bits).unwrap_or(u8::MAX);
                 let scales = self.floats.floats();
-                Ok(BlockWeights::new(bits, *block_size, rows, cols, codes, scales, zero_points)?.into())
+                Ok(
+                    BlockWeights::new(bits, *block_size, rows, cols, codes, scales, zero_points)?
+                        .into(),
+                )
             }
         }
     }
@@ -105,9 +129,17 @@ impl<'s> SourceView<'s> {
 /// A short name of how a matrix is stored, such as `q4/32` or `f16`.
 pub(crate) fn format_name(source: &WeightSource) -> Cow<'static, str> {
     match &source.data {
-        WeightData::Dense { width: FloatWidth::F16, .. } => "f16".into(),
-        WeightData::Dense { width: FloatWidth::F32, .. } => "f32".into(),
-        WeightData::Blocks { bits, block_size, .. } => format!("q{bits}/{block_size}").into(),
+        WeightData::Dense {
+            width: FloatWidth::F16,
+            ..
+        } => "f16".into(),
+        WeightData::Dense {
+            width: FloatWidth::F32,
+            ..
+        } => "f32".into(),
+        WeightData::Blocks {
+            bits, block_size, ..
+        } => format!("q{bits}/{block_size}").into(),
     }
 }
 
@@ -115,10 +147,17 @@ pub(crate) fn format_name(source: &WeightSource) -> Cow<'static, str> {
 pub(crate) fn file_bytes(source: &WeightSource) -> usize {
     match &source.data {
         WeightData::Dense { bytes, .. } => bytes.len(),
-        WeightData::Blocks { codes, scales, zero_points, .. } => {
+        WeightData::Blocks {
+            codes,
+            scales,
+            zero_points,
+            ..
+        } => {
             let points = match zero_points {
                 rewrite::ZeroPoints::Middle => 0,
-                rewrite::ZeroPoints::Packed(points) | rewrite::ZeroPoints::Float(points) => points.len(),
+                rewrite::ZeroPoints::Packed(points) | rewrite::ZeroPoints::Float(points) => {
+                    points.len()
+                }
             };
             codes.len() + scales.len() + points
         }

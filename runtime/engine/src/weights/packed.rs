@@ -39,9 +39,12 @@ pub(crate) fn pack(spec: &LinearSpec, isa: Isa, pool: &Pool) -> Result<PackedLin
     let mut group: Vec<&LinearPart> = Vec::new();
     for part in &spec.parts {
         let tile = kernel_for(&part.weights, isa)?.row_tile();
-        let aligned = group.iter().all(|part| part.weights.rows.is_multiple_of(tile));
+        let aligned = group
+            .iter()
+            .all(|part| part.weights.rows.is_multiple_of(tile));
         let same = group.iter().all(|other| {
-            other.weights.format() == part.weights.format() && other.bias.is_some() == part.bias.is_some()
+            other.weights.format() == part.weights.format()
+                && other.bias.is_some() == part.bias.is_some()
         });
         if !group.is_empty() && !(aligned && same) {
             matrices.push(PackedMatrix::new(&group, isa, pool)?);
@@ -52,13 +55,23 @@ pub(crate) fn pack(spec: &LinearSpec, isa: Isa, pool: &Pool) -> Result<PackedLin
     if !group.is_empty() {
         matrices.push(PackedMatrix::new(&group, isa, pool)?);
     }
-    Ok(PackedLinear { matrices, rows: spec.rows(), cols: spec.cols() })
+    Ok(PackedLinear {
+        matrices,
+        rows: spec.rows(),
+        cols: spec.cols(),
+    })
 }
 
 fn kernel_for(source: &WeightSource, isa: Isa) -> Result<LinearKernel, CoreError> {
     let format = match &source.data {
-        WeightData::Dense { width: FloatWidth::F16, .. } => furlong_core::WeightFormat::F16,
-        WeightData::Dense { width: FloatWidth::F32, .. } => furlong_core::WeightFormat::F32,
+        WeightData::Dense {
+            width: FloatWidth::F16,
+            ..
+        } => furlong_core::WeightFormat::F16,
+        WeightData::Dense {
+            width: FloatWidth::F32,
+            ..
+        } => furlong_core::WeightFormat::F32,
         WeightData::Blocks { .. } => SourceView::new(source).weights()?.format(),
     };
     LinearKernel::select(format, isa)
@@ -80,13 +93,27 @@ impl PackedMatrix {
             rest = after;
         }
         let bias = first.bias.is_some().then(|| {
-            parts.iter().flat_map(|part| part.bias.iter().flat_map(|b| b.iter().copied())).collect()
+            parts
+                .iter()
+                .flat_map(|part| part.bias.iter().flat_map(|b| b.iter().copied()))
+                .collect()
         });
         let name = match parts {
             [only] => only.name.clone(),
-            _ => parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(" + "),
+            _ => parts
+                .iter()
+                .map(|part| part.name.as_str())
+                .collect::<Vec<_>>()
+                .join(" + "),
         };
-        Ok(PackedMatrix { name, kernel, rows, cols, bytes, bias })
+        Ok(PackedMatrix {
+            name,
+            kernel,
+            rows,
+            cols,
+            bytes,
+            bias,
+        })
     }
 
     /// What it was called in the model.
@@ -131,7 +158,9 @@ impl PackedMatrix {
             rows.clone(),
             out.reborrow(),
         )?;
-        let Some(bias) = self.bias.as_ref().and_then(|bias| bias.get(rows)) else { return Ok(()) };
+        let Some(bias) = self.bias.as_ref().and_then(|bias| bias.get(rows)) else {
+            return Ok(());
+        };
         for token in 0..tokens {
             let row = out.row_mut(token).unwrap_or_default();
             row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
@@ -152,13 +181,19 @@ fn pack_part(
     while first < source.rows {
         let range = first..source.rows.min(first + ROWS_AT_ONCE);
         first = range.end;
-        let size = kernel.packed_range(source.rows, source.cols, range.clone())?.len();
+        let size = kernel
+            .packed_range(source.rows, source.cols, range.clone())?
+            .len();
         let (own, after) = dst.split_at_mut_checked(size).ok_or(CoreError::Overflow)?;
         jobs.push((range, own));
         dst = after;
     }
     match &source.data {
-        WeightData::Dense { bytes, width, transposed: true } => pool.for_each(jobs, |(range, dst)| {
+        WeightData::Dense {
+            bytes,
+            width,
+            transposed: true,
+        } => pool.for_each(jobs, |(range, dst)| {
             let count = range.len();
             let columns = turned(bytes, *width, source, range);
             let values = match &columns {
@@ -228,7 +263,9 @@ impl PackedLinear {
 
     /// The matrix, where there is just one.
     pub(crate) fn into_only(self) -> Option<PackedMatrix> {
-        <[PackedMatrix; 1]>::try_from(self.matrices).ok().map(|[matrix]| matrix)
+        <[PackedMatrix; 1]>::try_from(self.matrices)
+            .ok()
+            .map(|[matrix]| matrix)
     }
 
     /// Outputs.

@@ -15,16 +15,36 @@ impl RowTable {
     /// A table that reads from `source`; numbers that lie askew in their file are copied once, here.
     pub(crate) fn new(mut source: WeightSource) -> RowTable {
         source.data = match source.data {
-            WeightData::Dense { bytes, width, transposed } => {
-                WeightData::Dense { bytes: bytes.aligned(4), width, transposed }
-            }
-            WeightData::Blocks { bits, block_size, codes, scales, scale_width, zero_points } => {
+            WeightData::Dense {
+                bytes,
+                width,
+                transposed,
+            } => WeightData::Dense {
+                bytes: bytes.aligned(4),
+                width,
+                transposed,
+            },
+            WeightData::Blocks {
+                bits,
+                block_size,
+                codes,
+                scales,
+                scale_width,
+                zero_points,
+            } => {
                 let scales = scales.aligned(4);
                 let zero_points = match zero_points {
                     ZeroPoints::Float(points) => ZeroPoints::Float(points.aligned(4)),
                     other => other,
                 };
-                WeightData::Blocks { bits, block_size, codes, scales, scale_width, zero_points }
+                WeightData::Blocks {
+                    bits,
+                    block_size,
+                    codes,
+                    scales,
+                    scale_width,
+                    zero_points,
+                }
             }
         };
         RowTable { source }
