@@ -2,7 +2,8 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::draft::{Draft, input, output, text};
+use super::draft::Draft;
+use super::node::{input, output, text};
 use super::spec::{Activation, OpSpec};
 
 /// Rewrites activations that stand by themselves.

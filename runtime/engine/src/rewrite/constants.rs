@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::draft::{Draft, attribute, input, int, ints, output};
+use super::draft::Draft;
+use super::node::{attribute, input, int, ints, output};
 use super::spec::{FloatWidth, WeightData, WeightSource};
 use crate::Error;
 use crate::import::{ElementType, TensorData};

@@ -6,9 +6,11 @@
 
 use tract_onnx::pb::NodeProto;
 
-use super::attention::{Found, Layout, Operand, Rope, follow};
+use super::attention::Found;
 use super::constants;
-use super::draft::{Draft, NodeId, float, input, int, output, size};
+use super::draft::{Draft, NodeId};
+use super::node::{float, input, int, output, size};
+use super::operand::{Layout, Operand, Rope, follow};
 use super::spec::{AttentionInputs, AttentionSpec};
 use crate::Error;
 

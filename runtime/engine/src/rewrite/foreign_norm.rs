@@ -4,7 +4,8 @@
 use tract_onnx::pb::NodeProto;
 
 use super::constants;
-use super::draft::{Draft, float, input, output};
+use super::draft::Draft;
+use super::node::{float, input, output};
 use super::spec::{NormKind, NormSpec, OpSpec};
 use crate::Error;
 

@@ -1,6 +1,7 @@
 //! `gate · sigmoid(gate) · up` (SwiGLU), and its GELU sibling, become one op with both layers in it.
 
-use super::draft::{Draft, NodeId, input, output};
+use super::draft::{Draft, NodeId};
+use super::node::{input, output};
 use super::spec::{Activation, OpSpec};
 
 /// The two layers of a gated feed-forward, and what joins them.

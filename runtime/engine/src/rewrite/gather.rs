@@ -3,8 +3,9 @@
 use tract_onnx::pb::NodeProto;
 
 use super::constants;
-use super::draft::{Draft, NodeId, input, int, output, size};
+use super::draft::{Draft, NodeId};
 use super::linear::{BlockNames, block_weights};
+use super::node::{input, int, output, size};
 use super::spec::{FloatWidth, OpSpec, WeightData, WeightSource};
 use crate::Error;
 use crate::import::ElementType;

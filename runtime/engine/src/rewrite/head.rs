@@ -1,6 +1,7 @@
 //! Cuts the layer that makes the logits off a decoder, so that it runs only for the positions that are wanted.
 
-use super::draft::{Draft, input};
+use super::draft::Draft;
+use super::node::input;
 use super::spec::{LinearSpec, OpSpec};
 
 /// The output layer of a decoder.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tract_onnx::pb::NodeProto;
 
 use super::constants;
-use super::draft::{Draft, NodeId, float, input, int, output, size};
+use super::draft::{Draft, NodeId};
+use super::node::{float, input, int, output, size};
 use super::spec::{LinearPart, LinearSpec, OpSpec, WeightData, WeightSource, ZeroPoints};
 use crate::Error;
 use crate::import::ElementType;

@@ -16,7 +16,9 @@ mod gated;
 mod gather;
 mod head;
 mod linear;
+mod node;
 mod norm;
+mod operand;
 mod spec;
 
 pub(crate) use draft::Draft;

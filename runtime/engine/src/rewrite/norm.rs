@@ -3,7 +3,8 @@
 use tract_onnx::pb::NodeProto;
 
 use super::constants;
-use super::draft::{Draft, NodeId, float, input, int, output};
+use super::draft::{Draft, NodeId};
+use super::node::{float, input, int, output};
 use super::spec::{NormKind, NormSpec, OpSpec};
 use crate::Error;
 

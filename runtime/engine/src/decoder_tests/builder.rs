@@ -1,8 +1,5 @@
-//! Small decoders, made in memory, through our ops and through stock tract.
+//! Writes the small decoder that the tests run.
 
-use std::num::NonZeroUsize;
-
-use furlong_core::Isa;
 use prost::Message;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
@@ -13,22 +10,18 @@ use tract_onnx::pb::{
     type_proto,
 };
 
-use crate::{
-    Array, ArrayData, Error, Graph, GraphOptions, KvFormat, LoadOptions, Model, OnnxModel, Session,
-};
-
 const HIDDEN: usize = 64;
 const HEADS: usize = 4;
-const KV_HEADS: usize = 2;
-const HEAD_DIM: usize = 16;
+pub(super) const KV_HEADS: usize = 2;
+pub(super) const HEAD_DIM: usize = 16;
 const INNER: usize = 96;
-const VOCAB: usize = 50;
-const LAYERS: usize = 2;
-const CONTEXT: usize = 40;
+pub(super) const VOCAB: usize = 50;
+pub(super) const LAYERS: usize = 2;
+pub(super) const CONTEXT: usize = 40;
 
 /// How the linear layers of a test model are stored.
 #[derive(Clone, Copy, PartialEq)]
-enum Stored {
+pub(super) enum Stored {
     F32,
     /// Codes with zero points, 32 columns a block.
     Bits(usize),
@@ -37,7 +30,7 @@ enum Stored {
 }
 
 /// Writes a Llama-like decoder (grouped queries, normalised heads, rotary positions, biases on queries).
-struct Builder {
+pub(super) struct Builder {
     graph: GraphProto,
     seed: u32,
     stored: Stored,
@@ -244,7 +237,7 @@ impl Builder {
         self.op("Add", &[&x, &out], &[&l("sum2")], vec![])
     }
 
-    fn decoder(stored: Stored) -> Vec<u8> {
+    pub(super) fn decoder(stored: Stored) -> Vec<u8> {
         let mut b = Builder {
             graph: GraphProto::default(),
             seed: 7,
@@ -336,199 +329,4 @@ fn info(name: &str, kind: DataType, dims: &[Result<usize, &str>]) -> ValueInfoPr
         }),
         ..Default::default()
     }
-}
-
-fn load(stored: Stored, threads: usize, isa: Isa) -> Model {
-    let options = LoadOptions {
-        kv: KvFormat::F32,
-        threads: NonZeroUsize::new(threads),
-        isa: Some(isa),
-        ..LoadOptions::default()
-    };
-    let onnx = OnnxModel::from_bytes(&Builder::decoder(stored)).unwrap();
-    Model::from_onnx(onnx, &options).unwrap()
-}
-
-fn tokens(count: usize) -> Vec<u32> {
-    (0..count as u32)
-        .map(|i| (i * i * 7 + 3) % VOCAB as u32)
-        .collect()
-}
-
-/// The logits of all positions, tokens given in chunks of `chunk`.
-fn all_logits(session: &mut Session, tokens: &[u32], chunk: usize) -> Vec<f32> {
-    let mut all = Vec::new();
-    for chunk in tokens.chunks(chunk) {
-        session
-            .extend_all(chunk, |_, logits| all.extend_from_slice(logits))
-            .unwrap();
-    }
-    all
-}
-
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
-}
-
-#[test]
-fn logits_are_those_of_stock_tract() {
-    let tokens = tokens(13);
-    let onnx = OnnxModel::from_bytes(&Builder::decoder(Stored::F32)).unwrap();
-    let graph = Graph::from_model(
-        onnx,
-        &GraphOptions {
-            stock: true,
-            threads: None,
-        },
-    )
-    .unwrap();
-    let numbers = |values: Vec<i64>| Array::new(vec![1, 13], ArrayData::I64(values)).unwrap();
-    let mut inputs = vec![
-        (
-            "input_ids".to_string(),
-            numbers(tokens.iter().map(|&t| i64::from(t)).collect()),
-        ),
-        ("position_ids".to_string(), numbers((0..13).collect())),
-    ];
-    for layer in 0..LAYERS {
-        for part in ["key", "value"] {
-            let empty = Array::new(vec![1, KV_HEADS, 0, HEAD_DIM], ArrayData::F32(vec![])).unwrap();
-            inputs.push((format!("past_key_values.{layer}.{part}"), empty));
-        }
-    }
-    let outputs = graph.run(inputs).unwrap();
-    let (_, logits) = outputs
-        .into_iter()
-        .find(|(name, _)| name == "logits")
-        .unwrap();
-    let ArrayData::F32(expected) = logits.data() else {
-        panic!("logits are f32")
-    };
-    for isa in Isa::available() {
-        for threads in [1, 3] {
-            let model = load(Stored::F32, threads, isa);
-            for chunk in [13, 5, 1] {
-                let found = all_logits(&mut model.session().unwrap(), &tokens, chunk);
-                let apart = largest_difference(&found, expected);
-                assert!(
-                    apart < 1e-4,
-                    "{} {threads} threads, chunks of {chunk}: {apart}",
-                    isa.name()
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn quantised_layers_are_near_what_they_stand_for_and_alike_everywhere() {
-    let tokens = tokens(20);
-    for bits in [4, 8] {
-        let run = |stored, threads, isa, chunk| {
-            all_logits(
-                &mut load(stored, threads, isa).session().unwrap(),
-                &tokens,
-                chunk,
-            )
-        };
-        let expected = run(Stored::Widened(bits), 1, Isa::SCALAR, 20);
-        let scalar = run(Stored::Bits(bits), 1, Isa::SCALAR, 20);
-        let size = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
-        assert!(largest_difference(&scalar, &expected) < 0.05 * size);
-        for isa in Isa::available() {
-            for (threads, chunk) in [(1, 20), (2, 7), (1, 1)] {
-                assert_eq!(
-                    run(Stored::Bits(bits), threads, isa, chunk),
-                    scalar,
-                    "{}",
-                    isa.name()
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn the_plan_is_made_of_our_ops() {
-    let report = load(Stored::Bits(4), 1, Isa::SCALAR).report();
-    let count = |op: &str| report.ops.get(op).copied().unwrap_or(0);
-    // Each layer: queries, keys and values in one, attention, output, norm, gated, down, norm.
-    assert_eq!(
-        (
-            count("KvAttention"),
-            count("GatedLinear"),
-            count("QuantLinear")
-        ),
-        (2, 2, 6)
-    );
-    assert_eq!(
-        (count("RmsNorm"), count("AddRmsNorm"), count("QuantGather")),
-        (1, 4, 1)
-    );
-    assert_eq!(report.ops.values().sum::<usize>(), 17, "{:?}", report.ops);
-    assert_eq!(
-        report.kv_bytes_per_token,
-        LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
-    );
-    assert_eq!(report.context_length, CONTEXT);
-}
-
-#[test]
-fn truncated_and_forked_sessions_go_on_as_if_nothing_else_had_been() {
-    let model = load(Stored::Bits(8), 1, Isa::detect());
-    let (first, second, other) = (tokens(10), [5, 6, 7], [9, 8]);
-    let expect = |parts: &[&[u32]]| {
-        let mut session = model.session().unwrap();
-        session.extend(&parts.concat()).unwrap().to_vec()
-    };
-    let mut session = model.session().unwrap();
-    session.extend(&first).unwrap();
-    let mut fork = session.fork();
-    // The two go on in threads of their own.
-    let forked = std::thread::scope(|scope| {
-        let forked = scope.spawn(|| fork.extend(&other).unwrap().to_vec());
-        assert_eq!(session.extend(&second).unwrap(), expect(&[&first, &second]));
-        forked.join().unwrap()
-    });
-    assert_eq!(forked, expect(&[&first, &other]));
-    session.truncate(4);
-    assert_eq!(session.len(), 4);
-    assert_eq!(
-        session.extend(&other).unwrap(),
-        expect(&[&first[..4], &other])
-    );
-    session.reset();
-    assert_eq!(session.extend(&second).unwrap(), expect(&[&second]));
-}
-
-#[test]
-fn what_does_not_fit_leaves_a_session_as_it_was() {
-    let model = load(Stored::F32, 1, Isa::detect());
-    let mut session = model.session().unwrap();
-    session.extend(&tokens(CONTEXT - 2)).unwrap();
-    assert!(matches!(
-        session.extend(&[1, 2, 3]),
-        Err(Error::ContextFull {
-            len: 38,
-            asked: 3,
-            limit: CONTEXT
-        })
-    ));
-    assert!(matches!(
-        session.extend(&[VOCAB as u32]),
-        Err(Error::Token { .. })
-    ));
-    assert!(matches!(session.extend(&[]), Err(Error::Usage(_))));
-    assert_eq!((session.len(), session.room()), (38, 2));
-    let mut other = model.session().unwrap();
-    other.extend(&tokens(CONTEXT - 2)).unwrap();
-    assert_eq!(
-        session.extend(&[1, 2]).unwrap(),
-        other.extend(&[1, 2]).unwrap()
-    );
-    assert_eq!(session.room(), 0);
 }
