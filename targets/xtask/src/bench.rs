@@ -45,7 +45,7 @@ pub fn run(board: &str, filter: Option<&str>, dry: bool) -> Result<()> {
             .join("bench")
             .join(format!("{}-{clock}", board.id));
         let start = SystemTime::now();
-        for program in &programs {
+        for program in programs.iter().filter(|program| program.is_bench) {
             say(format!(
                 "bench: {} on {}, measuring {clock}",
                 program.name, board.name

@@ -301,6 +301,7 @@ impl Builder {
                     name: name.to_string(),
                     path: PathBuf::from(path),
                     is_test: message["profile"]["test"] == true,
+                    is_bench: message["target"]["kind"][0] == "bench",
                     package: package.unwrap_or(Path::new(".")).to_path_buf(),
                 });
             }
@@ -318,6 +319,8 @@ pub struct Program {
     pub path: PathBuf,
     /// Whether it runs tests (or benches) rather than being a program of ours.
     pub is_test: bool,
+    /// Whether it is one of the files in a `benches/`.
+    pub is_bench: bool,
     /// The folder of the package it belongs to, where tests expect to run.
     pub package: PathBuf,
 }
