@@ -1,7 +1,10 @@
 //! How the program says that something went wrong.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::process::ExitCode;
+
+use furlong_runtime::Error;
 
 /// What to do next, attached to an error with `.context(Hint(…))`.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let hint = error.downcast_ref::<Hint>().map(|hint| hint.0.as_str());
+    let hint = hint.or_else(|| next_step(error.downcast_ref()?));
     let mut causes: Vec<String> = Vec::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -38,8 +42,30 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What to do about an error of the engine, in terms of this program's options.
+fn next_step(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Io { file, source, .. }
+            if source.kind() == ErrorKind::NotFound
+                && file.extension() == Some("onnx".as_ref()) =>
+        {
+            Some("a model folder is what `fine-tune export --out DIR` has written")
+        }
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Some("`--model` takes a folder that `fine-tune export --out DIR` has written")
+        }
+        Error::ContextFull { .. } => {
+            Some("shorten the text, or raise --context up to what the model was made for")
+        }
+        Error::UnsupportedOps { .. } => {
+            Some("export the model again with `fine-tune export`, or another way, without these")
+        }
+        _ => None,
+    }
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

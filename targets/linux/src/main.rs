@@ -6,7 +6,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod model;
-mod table;
+mod text;
 
 use std::process::ExitCode;
 
@@ -16,7 +16,15 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
+    let result = interrupt::install().and_then(|()| dispatch(cli));
+    match result {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
         Command::Run(args) => commands::run::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
         Command::Embed(args) => commands::embed::run(&args),
@@ -25,9 +33,5 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => commands::perplexity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => failure::report(&error),
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use furlong_runtime::text::Tokenizer;
 use furlong_runtime::{LoadOptions, Model, ModelKind};
 
@@ -59,13 +59,7 @@ pub fn encoder(model: &ModelArgs) -> Result<Model> {
 /// # Errors
 /// A path that isn't a model.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Model> {
-    let loaded = Model::load(path, options);
-    if path.exists() {
-        return Ok(loaded?);
-    }
-    loaded.context(Hint(
-        "`--model` takes a folder that `fine-tune export --out DIR` has written".to_owned(),
-    ))
+    Ok(Model::load(path, options)?)
 }
 
 /// Loads the tokenizer of a model folder.

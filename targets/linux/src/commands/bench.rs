@@ -5,7 +5,6 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -17,8 +16,7 @@ use furlong_runtime::{Model, Session};
 use serde::Serialize;
 
 use crate::cli::{CacheArgs, ModelArgs};
-use crate::failure::INTERRUPTED;
-use crate::{interrupt, model, table};
+use crate::{model, text};
 
 /// Measure a model's speed
 #[derive(Debug, Args)]
@@ -84,7 +82,6 @@ struct Cost {
 /// # Errors
 /// Whatever keeps the model from running.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let cancel = interrupt::install()?;
     let start = Instant::now();
     let model = model::decoder(&args.model, &args.cache)?;
     let tokenizer = model::tokenizer(&args.model.model);
@@ -106,9 +103,6 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
 
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat.get() {
-        if cancel.load(Ordering::Relaxed) {
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
         session.reset();
         prefill.push(measure(|| session.extend(&tokens).map(drop))?);
         session.reset();
@@ -139,9 +133,9 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         ceiling_share: decode_tok_s * weights_bytes as f64 / (bandwidth_gb_s * 1e9),
     };
     if args.json {
-        println!("{}", serde_json::to_string(&output)?);
+        text::show_json(&output)?;
     } else {
-        print_table(&output);
+        text::show(&table(&output))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -193,14 +187,14 @@ fn median(costs: Vec<Cost>) -> Cost {
     }
 }
 
-fn print_table(output: &Output) {
-    let row = |name: &str, value: String| vec![name.to_owned(), value];
+fn table(output: &Output) -> String {
+    let row = |name: &str, value: String| (name.to_owned(), value);
     let peak = output
         .peak_rss_bytes
-        .map_or_else(|| "unknown".to_owned(), table::bytes);
-    let weights = table::bytes(output.weights_bytes as u64);
+        .map_or_else(|| "unknown".to_owned(), text::bytes);
+    let weights = text::bytes(output.weights_bytes as u64);
     let speed = |tok_s, cpu_ms| format!("{tok_s:.1} tok/s   {cpu_ms:.2} CPU ms/tok");
-    table::print_left(&[
+    text::pairs(&[
         row("threads", output.threads.to_string()),
         row(
             &format!("prompt of {}", output.prompt_tokens),
@@ -222,5 +216,5 @@ fn print_table(output: &Output) {
             "share of the ceiling",
             format!("{:.0} %", output.ceiling_share * 100.0),
         ),
-    ]);
+    ])
 }

@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
@@ -12,7 +11,8 @@ use furlong_runtime::text::{ChatTemplate, FinishReason, Generator, Message};
 
 use crate::cli::{CacheArgs, ModelArgs, SamplingArgs};
 use crate::failure::{Hint, INTERRUPTED};
-use crate::{interrupt, model};
+use crate::interrupt::Answering;
+use crate::model;
 
 /// Talk with a model
 #[derive(Debug, Args)]
@@ -40,7 +40,6 @@ pub struct ChatArgs {
 /// # Errors
 /// Whatever keeps the model from answering, a conversation longer than the context among it.
 pub fn run(args: &ChatArgs) -> Result<ExitCode> {
-    let interrupts = interrupt::install()?;
     let model = model::decoder(&args.model, &args.cache)?;
     let tokenizer = model::tokenizer(&args.model.model)?;
     let template = ChatTemplate::load(&args.model.model)?
@@ -69,9 +68,6 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
         if input.read_line(&mut line)? == 0 {
             return Ok(ExitCode::SUCCESS);
         }
-        if interrupts.load(Ordering::Relaxed) {
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
         match line.trim() {
             "" => continue,
             "/quit" => return Ok(ExitCode::SUCCESS),
@@ -85,7 +81,8 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
         let prompt = template.render(&messages, true, SystemTime::now())?;
         let prompt = tokenizer.encode(&prompt, false)?;
         let mut write_error = None;
-        let generation = generator.generate(&prompt, &options, interrupts, |piece| {
+        let answering = Answering::begin();
+        let generation = generator.generate(&prompt, &options, answering.cancelled(), |piece| {
             let written = stdout.write_all(piece.as_bytes());
             match written.and_then(|()| stdout.flush()) {
                 Ok(()) => ControlFlow::Continue(()),
@@ -95,6 +92,7 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
                 }
             }
         })?;
+        drop(answering);
         if let Some(error) = write_error {
             return Err(error.into());
         }
@@ -103,11 +101,10 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
         messages.push(Message::new("assistant", generation.text));
         match generation.finish_reason {
             FinishReason::Cancelled if !interactive => return Ok(ExitCode::from(INTERRUPTED)),
-            FinishReason::Cancelled => interrupts.store(false, Ordering::Relaxed),
             FinishReason::Context => {
                 eprintln!("The context is full: /reset starts a new conversation.");
             }
-            FinishReason::Stop | FinishReason::Length => {}
+            FinishReason::Cancelled | FinishReason::Stop | FinishReason::Length => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use furlong_core::Isa;
 use furlong_runtime::{LoadOptions, Model, ModelKind};
 use serde::Serialize;
 
-use crate::{model, table};
+use crate::{model, text};
 
 /// Show what this machine can do
 #[derive(Debug, Args)]
@@ -97,9 +97,9 @@ pub fn run(args: &DoctorArgs) -> Result<ExitCode> {
         advice,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&output)?);
+        text::show_json(&output)?;
     } else {
-        print(&output);
+        text::show(&table(&output))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,16 +149,16 @@ fn advice(
     {
         advice.push(format!(
             "the model needs {} with a full cache, but {} are available: use a smaller --context",
-            table::bytes(model.memory_bytes as u64),
-            table::bytes(available)
+            text::bytes(model.memory_bytes as u64),
+            text::bytes(available)
         ));
     }
     advice
 }
 
-fn print(output: &Output) {
-    let row = |name: &str, value: String| vec![name.to_owned(), value];
-    let bytes = |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), table::bytes);
+fn table(output: &Output) -> String {
+    let row = |name: &str, value: String| (name.to_owned(), value);
+    let bytes = |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), text::bytes);
     let mut rows = vec![
         row("architecture", output.processors.architecture.to_owned()),
         row("instruction sets", output.processors.features.join(" ")),
@@ -191,15 +191,14 @@ fn print(output: &Output) {
         rows.push(row("model", model.path.clone()));
         rows.push(row(
             "weights read a token",
-            table::bytes(model.weights_bytes as u64),
+            text::bytes(model.weights_bytes as u64),
         ));
         let ceiling = format!("{:.1} tok/s", model.decode_ceiling_tok_s);
         rows.push(row("decoding at best", ceiling));
-        let memory = table::bytes(model.memory_bytes as u64);
+        let memory = text::bytes(model.memory_bytes as u64);
         rows.push(row("memory with a full cache", memory));
     }
-    table::print_left(&rows);
-    for advice in &output.advice {
-        println!("hint: {advice}");
-    }
+    let advice = output.advice.iter();
+    let advice: String = advice.map(|advice| format!("hint: {advice}\n")).collect();
+    text::pairs(&rows) + &advice
 }

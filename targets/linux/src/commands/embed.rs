@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::ModelArgs;
-use crate::{model, table};
+use crate::{model, text};
 
 /// How many sentences go through the model at once.
 const BATCH: usize = 16;
@@ -75,9 +75,9 @@ pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
             dimensions,
             embeddings,
         };
-        println!("{}", serde_json::to_string(&output)?);
+        text::show_json(&output)?;
     } else {
-        print_table(&embeddings);
+        text::show(&table(&embeddings))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,11 +103,10 @@ fn texts(arguments: &[String]) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-fn print_table(embeddings: &[Embedding]) {
+fn table(embeddings: &[Embedding]) -> String {
     if let [only] = embeddings {
         let numbers: Vec<String> = only.vector.iter().map(|x| format!("{x:.6}")).collect();
-        println!("{}", numbers.join(" "));
-        return;
+        return format!("{}\n", numbers.join(" "));
     }
     let header = (1..=embeddings.len()).map(|number| format!("[{number}]"));
     let mut rows = vec![std::iter::once(String::new()).chain(header).collect()];
@@ -120,7 +119,7 @@ fn print_table(embeddings: &[Embedding]) {
         );
         rows.push(row);
     }
-    table::print(&rows);
+    text::columns(&rows)
 }
 
 fn shortened(text: &str) -> String {

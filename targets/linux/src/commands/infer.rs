@@ -10,7 +10,7 @@ use furlong::npz::{self, Limits, NpyArray};
 use furlong_runtime::{Graph, GraphOptions};
 use serde::Serialize;
 
-use crate::arrays;
+use crate::{arrays, text};
 
 /// Run any ONNX graph on arrays from a file
 #[derive(Debug, Args)]
@@ -94,11 +94,11 @@ pub fn run(args: &InferArgs) -> Result<ExitCode> {
             load_s,
             run_s,
         };
-        println!("{}", serde_json::to_string(&output)?);
+        text::show_json(&output)?;
     } else {
-        for output in outputs {
-            println!("{} {} {:?}", output.name, output.dtype, output.shape);
-        }
+        let line =
+            |output: &Description| format!("{} {} {:?}\n", output.name, output.dtype, output.shape);
+        text::show(&outputs.iter().map(line).collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use furlong_runtime::{LoadOptions, ModelKind, Report};
 use serde::Serialize;
 
 use crate::cli::{Kv, ModelArgs};
-use crate::{model, table};
+use crate::{model, text};
 
 /// Show what a model consists of
 #[derive(Debug, Args)]
@@ -94,9 +94,9 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
         report: &report,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&output)?);
+        text::show_json(&output)?;
     } else {
-        print(&output);
+        text::show(&describe(&output))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -121,18 +121,17 @@ fn weights(report: &Report) -> BTreeMap<String, Weights> {
     all
 }
 
-fn print(output: &Output<'_>) {
+fn describe(output: &Output<'_>) -> String {
     let row = |cells: &[&str]| {
         cells
             .iter()
             .map(|cell| (*cell).to_owned())
             .collect::<Vec<_>>()
     };
-    println!("{}\n", output.model);
+    let mut out = format!("{}\n\n", output.model);
     for (key, value) in &output.metadata {
-        println!("{key}: {value}");
+        out.push_str(&format!("{key}: {value}\n"));
     }
-    println!("\nWeights");
     let mut rows = vec![row(&[
         "  format",
         "matrices",
@@ -146,35 +145,31 @@ fn print(output: &Output<'_>) {
             format!("  {name}"),
             weights.matrices.to_string(),
             weights.numbers.to_string(),
-            table::bytes(weights.bytes as u64),
+            text::bytes(weights.bytes as u64),
             format!("{bits:.2}"),
         ]);
     }
-    table::print(&rows);
-    println!(
-        "\nOps ({} kernels, {} threads)",
-        output.report.isa, output.report.threads
-    );
+    out.push_str(&format!("\nWeights\n{}", text::columns(&rows)));
     let ops = output.report.ops.iter();
     let rows: Vec<_> = ops
         .map(|(op, count)| vec![format!("  {op}"), count.to_string()])
         .collect();
-    table::print(&rows);
+    let (isa, threads) = (output.report.isa, output.report.threads);
+    let title = format!("\nOps ({isa} kernels, {threads} threads)\n");
+    out.push_str(&title);
+    out.push_str(&text::columns(&rows));
     let memory = &output.memory;
-    println!("\nMemory");
-    let mut rows = vec![vec![
+    let row = |name: String, bytes: usize| vec![name, text::bytes(bytes as u64)];
+    let mut rows = vec![row(
         "  weights read a token".to_owned(),
-        table::bytes(memory.weights_bytes as u64),
-    ]];
+        memory.weights_bytes,
+    )];
     if output.kind == ModelKind::Decoder {
-        rows.push(vec![
-            format!("  cache of {} tokens", memory.context),
-            table::bytes(memory.cache_bytes as u64),
-        ]);
+        let name = format!("  cache of {} tokens", memory.context);
+        rows.push(row(name, memory.cache_bytes));
     }
-    rows.push(vec![
-        "  weights, tables and cache".to_owned(),
-        table::bytes(memory.total_bytes as u64),
-    ]);
-    table::print(&rows);
+    let name = "  weights, tables and cache".to_owned();
+    rows.push(row(name, memory.total_bytes));
+    out.push_str(&format!("\nMemory\n{}", text::columns(&rows)));
+    out
 }

@@ -7,7 +7,6 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -17,8 +16,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::{CacheArgs, Kv, ModelArgs};
-use crate::failure::{Hint, INTERRUPTED};
-use crate::{interrupt, model};
+use crate::failure::Hint;
+use crate::{model, text};
 
 /// The largest text that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
@@ -76,8 +75,7 @@ struct Score {
 /// # Errors
 /// A text that can't be read or is too short, and whatever keeps the model from running.
 pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
-    let cancel = interrupt::install()?;
-    let text = read_text(args)?;
+    let source = read_text(args)?;
     let window = usize::try_from(args.context)?;
     let cache = CacheArgs {
         context: window.try_into().ok(),
@@ -90,7 +88,7 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     } else {
         None
     };
-    let tokens = tokenizer.encode(&text, true)?;
+    let tokens = tokenizer.encode(&source, true)?;
     if tokens.len() < 2 * window {
         bail!(
             anyhow::anyhow!(
@@ -106,9 +104,6 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let mut session = model.session()?;
     let mut score = Score::default();
     for window in tokens.chunks_exact(window) {
-        if cancel.load(Ordering::Relaxed) {
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
         score_window(&mut session, window, bos, &mut score)?;
         progress.set_message(format!("{:.4}", score.perplexity()));
         progress.inc(1);
@@ -124,12 +119,12 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
         seconds: start.elapsed().as_secs_f64(),
     };
     if args.json {
-        println!("{}", serde_json::to_string(&output)?);
+        text::show_json(&output)?;
     } else {
-        println!(
-            "perplexity {:.4} ± {:.4} ({} tokens, {} of them scored, windows of {window})",
+        text::show(&format!(
+            "perplexity {:.4} ± {:.4} ({} tokens, {} of them scored, windows of {window})\n",
             output.perplexity, output.standard_error, output.tokens, output.scored
-        );
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

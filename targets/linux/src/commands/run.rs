@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::cli::{CacheArgs, ModelArgs, SamplingArgs};
 use crate::failure::INTERRUPTED;
-use crate::{interrupt, model};
+use crate::interrupt::Answering;
+use crate::model;
 
 /// The longest prompt that is read from standard input, in bytes.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
@@ -62,7 +63,6 @@ struct Output<'a> {
 /// # Errors
 /// Whatever keeps the model from answering.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let cancel = interrupt::install()?;
     let text = prompt_text(&args.prompt)?;
     let start = Instant::now();
     let model = model::decoder(&args.model, &args.cache)?;
@@ -90,7 +90,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let mut stdout = io::stdout().lock();
     let mut write_error = None;
     let mut generator = Generator::new(model.session()?, &tokenizer);
-    let generation = generator.generate(&prompt, &options, cancel, |piece| {
+    let answering = Answering::begin();
+    let generation = generator.generate(&prompt, &options, answering.cancelled(), |piece| {
         if args.json {
             return ControlFlow::Continue(());
         }
