@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 
 use furlong_core::{Isa, argmax::argmax};
-use furlong_runtime::{LoadOptions, Model};
+use furlong_runtime::{KvFormat, LoadOptions, Model};
 use furlong_tests::reference::{Reference, models_folder};
 
 /// Greedy continuations are this long, as the reference's are.
@@ -21,8 +21,12 @@ const TOKENS: usize = 48;
 /// Prompts of the reference.
 const PROMPTS: usize = 5;
 
-fn load(name: &str) -> Model {
-    Model::load(&models_folder().join(name), &LoadOptions::default()).expect("the export loads")
+fn load(name: &str, kv: KvFormat) -> Model {
+    let options = LoadOptions {
+        kv,
+        ..LoadOptions::default()
+    };
+    Model::load(&models_folder().join(name), &options).expect("the export loads")
 }
 
 /// Greedy continuation of `prompt`, and the logits at its last position.
@@ -49,7 +53,9 @@ fn reference() -> Reference {
 #[test]
 #[ignore = "reads models that `cargo xtask test` makes"]
 fn f32_follows_onnx_runtime_token_for_token() {
-    let (model, reference) = (load("smollm2-f32"), reference());
+    // The reference keeps its keys and values in f32.
+    let model = load("smollm2-f32", KvFormat::F32);
+    let reference = reference();
     for index in 0..PROMPTS {
         let prompt = reference.tokens(&format!("prompt.{index}"));
         let (tokens, logits) = greedy(&model, &prompt, TOKENS);
@@ -77,7 +83,7 @@ fn f32_follows_onnx_runtime_token_for_token() {
 type Run = Vec<(Vec<u32>, Vec<u32>)>;
 
 fn quantised_run(name: &str) -> Run {
-    let (model, reference) = (load(name), reference());
+    let (model, reference) = (load(name, KvFormat::F16), reference());
     (0..2)
         .map(|index| {
             let prompt = reference.tokens(&format!("prompt.{index}"));
