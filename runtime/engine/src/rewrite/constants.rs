@@ -147,8 +147,11 @@ pub(crate) fn vector(draft: &Draft, value: &str) -> Result<Option<Arc<[f32]>>, E
         .map(|(_, numbers)| numbers.into()))
 }
 
+/// A shape and its numbers.
+pub(crate) type Floats = (Vec<usize>, Vec<f32>);
+
 /// A constant of any shape, as f32.
-pub(crate) fn floats(draft: &Draft, value: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>, Error> {
+pub(crate) fn floats(draft: &Draft, value: &str) -> Result<Option<Floats>, Error> {
     let Some(constant) = constant(draft, value)?.filter(|constant| !constant.transposed) else {
         return Ok(None);
     };

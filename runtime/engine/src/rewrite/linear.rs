@@ -66,12 +66,11 @@ fn replace(draft: &mut Draft, id: NodeId, found: Found) -> Result<(), Error> {
     Ok(())
 }
 
-/// The node that adds a constant vector to `value`, its output, and the vector.
-fn bias_add(
-    draft: &Draft,
-    value: &str,
-    rows: usize,
-) -> Result<Option<(NodeId, String, Arc<[f32]>)>, Error> {
+/// A node that adds a constant vector, its output, and the vector.
+type BiasAdd = (NodeId, String, Arc<[f32]>);
+
+/// The node that adds a constant vector of `rows` numbers to `value`.
+fn bias_add(draft: &Draft, value: &str, rows: usize) -> Result<Option<BiasAdd>, Error> {
     let Some((id, node)) = draft
         .sole_consumer(value)
         .filter(|(_, node)| node.op_type == "Add")

@@ -46,7 +46,8 @@ pub(crate) fn pack(spec: &LinearSpec, isa: Isa, pool: &Pool) -> Result<PackedLin
             other.weights.format() == part.weights.format()
                 && other.bias.is_some() == part.bias.is_some()
         });
-        if !group.is_empty() && !(aligned && same) {
+        let joins = aligned && same;
+        if !joins && !group.is_empty() {
             matrices.push(PackedMatrix::new(&group, isa, pool)?);
             group.clear();
         }
