@@ -55,7 +55,7 @@ fn invalid(
 ///
 /// The proto inside is ordinary, but no tensor in it carries data: those with a payload say
 /// "external data" with an index into this model's table as offset. tract loads them through
-/// [`OnnxModel::resolver`]; everything else calls [`OnnxModel::tensor`].
+/// `resolver`; everything else calls [`OnnxModel::tensor`].
 #[derive(Debug, Clone)]
 pub struct OnnxModel {
     path: PathBuf,
