@@ -24,8 +24,23 @@ fn data(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// The program, started through `FURLONG_RUNNER` (an emulator and its arguments) where the test itself is emulated.
+fn program() -> Command {
+    let program = env!("CARGO_BIN_EXE_furlong");
+    let runner = std::env::var("FURLONG_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace();
+    match words.next() {
+        None => Command::new(program),
+        Some(emulator) => {
+            let mut command = Command::new(emulator);
+            command.args(words).arg(program);
+            command
+        }
+    }
+}
+
 fn furlong(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_furlong"))
+    let mut child = program()
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -113,6 +113,14 @@ impl Board {
         }
     }
 
+    /// What a test that starts programs itself must put before them here.
+    pub fn runner(&self) -> Option<String> {
+        match &self.run {
+            Runner::Emulated { cpu } => Some(format!("qemu-aarch64 -cpu {cpu}")),
+            Runner::Host | Runner::Ssh { .. } => None,
+        }
+    }
+
     /// The command that runs `program` there, with variables set; arguments may be added.
     ///
     /// # Errors

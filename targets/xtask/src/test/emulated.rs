@@ -54,6 +54,9 @@ fn on(board: &str, wanted: impl Fn(&Program) -> bool) -> Result<Outcome> {
         let mut command = board.command(&program.path, &[])?;
         command.current_dir(&program.package);
         test::parity::environment(&mut command)?;
+        if let Some(runner) = board.runner() {
+            command.env("FURLONG_RUNNER", runner);
+        }
         let name = format!("{}-{}", board.id, program.name);
         match report::rust_tests(&name, &mut command) {
             Ok(outcome) => all.add(outcome),
