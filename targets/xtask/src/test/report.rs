@@ -96,8 +96,6 @@ pub fn rust_tests(name: &str, command: &mut Command) -> Result<Outcome> {
             outcome
                 .notes
                 .push(format!("{line} (see {})", path.display()));
-        } else if let Some(note) = line.strip_prefix("note: ") {
-            outcome.notes.push(note.to_string());
         }
     }
     let status = child.wait()?;
