@@ -1,7 +1,7 @@
 //! Single ops of furlong-core at the shapes of SmolLM2-135M, with the fastest instruction set of the machine.
 
 use criterion::{BenchmarkId, Throughput};
-use furlong_benches::{Clock, Suite, inputs, measure};
+use furlong_benches::{Clock, Suite, inputs};
 use furlong_core::attention::{AttentionShape, Visible, attend};
 use furlong_core::{
     BlockWeights, Floats, Isa, LinearKernel, MatrixMut, Weights, ZeroPoints, activation, argmax,
@@ -45,10 +45,11 @@ fn linear(clock: &Clock, suite: &mut Suite, isa: Isa) {
                     vec![0; kernel.activation_bytes(tokens, columns).expect("small")];
                 let mut out = vec![0.0; tokens * rows];
                 group.throughput(Throughput::Elements((tokens * rows * columns) as u64));
+                let mut meter = clock.meter();
                 group.bench_function(
                     BenchmarkId::new(format!("q{bits}/{rows}x{columns}"), tokens),
                     |bencher| {
-                        measure(clock, bencher, || {
+                        meter.measure(bencher, || {
                             kernel
                                 .prepare(&x, tokens, columns, &mut activations)
                                 .expect("sizes agree");
@@ -141,8 +142,9 @@ fn attention(clock: &Clock, suite: &mut Suite, isa: Isa) {
             .map(f16::from_f32)
             .collect();
         let mut out = vec![0.0; 3 * 64];
+        let mut meter = clock.meter();
         group.bench_function(BenchmarkId::new("f16", positions), |bencher| {
-            measure(clock, bencher, || {
+            meter.measure(bencher, || {
                 for _ in 0..HEADS {
                     let out = MatrixMut::new(&mut out, 1, 3 * 64).expect("sizes agree");
                     attend(
@@ -165,21 +167,20 @@ fn small(clock: &Clock, suite: &mut Suite, isa: Isa) {
     let x = inputs::floats(576);
     let weight = inputs::floats(576);
     let mut out = vec![0.0; 576];
+    let mut meter = clock.meter();
     suite.bench_function("rms_norm/576", |bencher| {
-        measure(clock, bencher, || {
-            norm::rms_norm(isa, &x, &weight, 1e-5, &mut out)
-        });
+        meter.measure(bencher, || norm::rms_norm(isa, &x, &weight, 1e-5, &mut out));
     });
     let gate = inputs::floats(1536);
     let up = inputs::floats(1536);
     let mut out = vec![0.0; 1536];
+    let mut meter = clock.meter();
     suite.bench_function("silu_mul/1536", |bencher| {
-        measure(clock, bencher, || {
-            activation::silu_mul(isa, &gate, &up, &mut out)
-        });
+        meter.measure(bencher, || activation::silu_mul(isa, &gate, &up, &mut out));
     });
     let logits = inputs::floats(49152);
+    let mut meter = clock.meter();
     suite.bench_function("argmax/49152", |bencher| {
-        measure(clock, bencher, || argmax::argmax(isa, &logits));
+        meter.measure(bencher, || argmax::argmax(isa, &logits));
     });
 }

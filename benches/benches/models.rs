@@ -1,13 +1,15 @@
 //! Whole models: reading a prompt, decoding a token, embedding a sentence, each with one thread.
 
 use criterion::{BenchmarkId, SamplingMode, Throughput};
-use furlong_benches::{Clock, Suite, inputs, measure};
+use furlong_benches::{Clock, Suite, inputs};
 use furlong_runtime::{LoadOptions, Model};
 use std::num::NonZeroUsize;
 use std::process::exit;
 
 /// The decoder's exports.
-const DECODERS: [&str; 3] = ["smollm2-q4", "smollm2-q8", "smollm2-f32"];
+const DECODERS: [&str; 2] = ["smollm2-q4", "smollm2-q8"];
+/// The encoder's exports.
+const ENCODERS: [&str; 2] = ["minilm-q8", "minilm-f32"];
 /// Tokens of the prompt, and of context when one token is decoded.
 const PROMPT: usize = 32;
 
@@ -17,7 +19,9 @@ fn main() {
     for name in DECODERS {
         decoder(&clock, &mut suite, name);
     }
-    encoder(&clock, &mut suite, "minilm-f32");
+    for name in ENCODERS {
+        encoder(&clock, &mut suite, name);
+    }
     suite.final_summary();
 }
 
@@ -49,22 +53,24 @@ fn decoder(clock: &Clock, suite: &mut Suite, name: &str) {
     let mut group = suite.benchmark_group("model");
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.throughput(Throughput::Elements(PROMPT as u64));
+    let mut meter = clock.meter();
     group.bench_function(
         BenchmarkId::new(format!("{name}/prompt"), PROMPT),
         |bencher| {
-            measure(clock, bencher, || {
+            meter.measure(bencher, || {
                 session.reset();
                 session.extend(&prompt).expect("room for the prompt").len()
             });
         },
     );
+    session.reset();
+    session.extend(&prompt).expect("room for the prompt");
     group.throughput(Throughput::Elements(1));
+    let mut meter = clock.meter();
     group.bench_function(
         BenchmarkId::new(format!("{name}/decode"), PROMPT),
         |bencher| {
-            session.reset();
-            session.extend(&prompt).expect("room for the prompt");
-            measure(clock, bencher, || {
+            meter.measure(bencher, || {
                 session.truncate(PROMPT);
                 session.extend(&[4000]).expect("room for a token").len()
             });
@@ -79,12 +85,11 @@ fn encoder(clock: &Clock, suite: &mut Suite, name: &str) {
     for length in [32, 128] {
         let sentence = vec![tokens(length)];
         group.throughput(Throughput::Elements(length as u64));
+        let mut meter = clock.meter();
         group.bench_function(
             BenchmarkId::new(format!("{name}/embed"), length),
             |bencher| {
-                measure(clock, bencher, || {
-                    model.encode(&sentence).expect("an encoder")
-                });
+                meter.measure(bencher, || model.encode(&sentence).expect("an encoder"));
             },
         );
     }

@@ -73,6 +73,14 @@ impl Clock {
         suite.configure_from_args()
     }
 
+    /// What measures one bench.
+    pub fn meter(&self) -> Meter<'_> {
+        Meter {
+            clock: self,
+            last: None,
+        }
+    }
+
     fn now(&self) -> u64 {
         match self {
             Self::Wall => 0,
@@ -85,15 +93,35 @@ impl Clock {
     }
 }
 
-/// Measures `routine`. With instructions a sample is one run, since all runs cost the same.
-pub fn measure<T>(clock: &Clock, bencher: &mut Bencher<'_>, mut routine: impl FnMut() -> T) {
-    match clock {
-        Clock::Wall | Clock::Cpu => bencher.iter(routine),
-        Clock::Instructions(counter) => bencher.iter_custom(|iterations| {
-            let start = counter.read();
-            black_box(routine());
-            (counter.read() - start) * iterations
-        }),
+/// Measures one bench with a [`Clock`].
+#[derive(Debug)]
+pub struct Meter<'a> {
+    clock: &'a Clock,
+    /// Instructions of the last run, and whether the one before it took as many.
+    last: Option<(u64, bool)>,
+}
+
+impl Meter<'_> {
+    /// Measures `routine`. With instructions a sample is one run; once two runs in a row have cost the same, later samples are
+    /// taken to cost that too, which saves minutes of emulation.
+    pub fn measure<T>(&mut self, bencher: &mut Bencher<'_>, mut routine: impl FnMut() -> T) {
+        match self.clock {
+            Clock::Wall | Clock::Cpu => bencher.iter(routine),
+            Clock::Instructions(counter) => bencher.iter_custom(|iterations| {
+                let count = match self.last {
+                    Some((count, true)) => count,
+                    _ => {
+                        let start = counter.read();
+                        black_box(routine());
+                        let count = counter.read() - start;
+                        self.last =
+                            Some((count, self.last.is_some_and(|(before, _)| before == count)));
+                        count
+                    }
+                };
+                count * iterations
+            }),
+        }
     }
 }
 

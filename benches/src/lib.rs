@@ -10,5 +10,5 @@ mod clock;
 mod counter;
 pub mod inputs;
 
-pub use clock::{Bencher, Clock, Suite, measure};
+pub use clock::{Bencher, Clock, Meter, Suite};
 pub use counter::Counter;

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 const MODELS: [(Base, &str); 4] = [
     (Base::SmolLm2, "q4"),
     (Base::SmolLm2, "q8"),
-    (Base::SmolLm2, "f32"),
+    (Base::MiniLm, "q8"),
     (Base::MiniLm, "f32"),
 ];
 
