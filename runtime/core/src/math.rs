@@ -85,9 +85,14 @@ pub(crate) const LANES: usize = 16;
 /// Adds the sixteen running sums as a balanced tree.
 #[inline(always)]
 pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
-    let (low, high) = lanes.split_at(8);
-    let eight: [f32; 8] = core::array::from_fn(|i| low[i] + high[i]);
-    let four: [f32; 4] = core::array::from_fn(|i| eight[i] + eight[i + 4]);
+    // Written out: `array::from_fn` may become a call, without the caller's vector instructions.
+    let l = lanes;
+    let four = [
+        (l[0] + l[8]) + (l[4] + l[12]),
+        (l[1] + l[9]) + (l[5] + l[13]),
+        (l[2] + l[10]) + (l[6] + l[14]),
+        (l[3] + l[11]) + (l[7] + l[15]),
+    ];
     (four[0] + four[2]) + (four[1] + four[3])
 }
 

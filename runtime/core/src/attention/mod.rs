@@ -9,6 +9,8 @@
 //! sums added as a tree, and blocks start at the first visible position, so a token gets the same bits on
 //! every instruction set, and whether it came alone or in a prompt.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod lanes;
 mod online;
 

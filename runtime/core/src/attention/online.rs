@@ -7,7 +7,7 @@ use crate::vector::unrolled;
 use crate::{Isa, f16};
 
 /// Positions of a block of the online softmax.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// The instruction set's copy of [`heads`] for each kind of cache.
 macro_rules! for_cache {
@@ -35,7 +35,15 @@ macro_rules! for_cache {
                 v: &[$item],
                 out: &mut [f32],
             ) {
-                heads::<$x86>(shape, q, k, v, out);
+                if !super::avx512::takes(shape) {
+                    return heads::<$x86>(shape, q, k, v, out);
+                }
+                match q.len() / shape.head_dim {
+                    1 => super::avx512::online::<$item, 1>(shape, q, k, v, out),
+                    2 => super::avx512::online::<$item, 2>(shape, q, k, v, out),
+                    3 => super::avx512::online::<$item, 3>(shape, q, k, v, out),
+                    _ => super::avx512::online::<$item, HEADS>(shape, q, k, v, out),
+                }
             }
 
             match isa.kind() {
@@ -103,12 +111,7 @@ fn online<L: Load, const N: usize>(
             let scores = scores
                 .get_mut(..visible.next_multiple_of(LANES))
                 .unwrap_or(&mut []);
-            if let Some(cap) = shape.softcap {
-                scores
-                    .iter_mut()
-                    .take(visible)
-                    .for_each(|s| *s = cap * tanh(*s / cap));
-            }
+            cap(shape, scores, visible);
             let shrink = to_weights(scores, largest, total);
             if shrink != 1.0 {
                 out.iter_mut().for_each(|y| *y *= shrink);
@@ -122,10 +125,19 @@ fn online<L: Load, const N: usize>(
     }
 }
 
+/// Bounds the first `visible` scores of a block, if the model does.
+#[inline(always)]
+pub(super) fn cap(shape: &AttentionShape, scores: &mut [f32], visible: usize) {
+    if let Some(cap) = shape.softcap {
+        let scores = scores.iter_mut().take(visible);
+        scores.for_each(|s| *s = cap * tanh(*s / cap));
+    }
+}
+
 /// Turns the scores of a block, a multiple of sixteen, into weights against the running maximum. Updates that and the
 /// running sum; returns the factor for what was summed before.
 #[inline(always)]
-fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+pub(super) fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for scores in scores.as_chunks::<LANES>().0 {
         for (lane, &score) in lanes.iter_mut().zip(scores) {
