@@ -218,7 +218,8 @@ unsafe fn weigh<T: Cached, const N: usize, const CHUNKS: usize>(
                 sums[head][chunk] = _mm512_loadu_ps(out.add(head * value_dim + chunk * LANES));
             });
         });
-        for position in 0..visible {
+        let mut position = 0;
+        while position < visible {
             let mut value = [_mm512_setzero_ps(); CHUNKS];
             unrolled!(chunk < CHUNKS, at most 4, {
                 value[chunk] = T::load(values.add(position * value_dim + chunk * LANES));
@@ -229,6 +230,7 @@ unsafe fn weigh<T: Cached, const N: usize, const CHUNKS: usize>(
                     sums[head][chunk] = _mm512_fmadd_ps(value[chunk], weight, sums[head][chunk]);
                 });
             });
+            position += 1;
         }
         unrolled!(head < N, at most 4, {
             unrolled!(chunk < CHUNKS, at most 4, {
