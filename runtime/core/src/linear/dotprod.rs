@@ -1,22 +1,25 @@
 //! AArch64 with `sdot`: four rows in the lanes of one register, four columns at a time.
 //!
 //! The activations of four columns are one lane of a register, chosen by the instruction, so nothing is
-//! copied about. Stable Rust has no intrinsic for `sdot`, hence the `asm!`. One token takes the four groups
-//! of four rows of a tile side by side; more tokens take them one after the other.
+//! copied about, and a record brings what the sums start at. One token takes the four groups of four rows of a tile side
+//! by side, which shares its record; more tokens take them one after the other, with the sums of up to sixteen
+//! tokens in registers, which shares the unpacked weights.
+//!
+//! The loops are assembler: stable Rust has no intrinsic for `sdot`, and of the 32 registers 31 are taken, which the compiler
+//! would spill. `.if` chooses between formats when the program is built, `.irp` writes a line out for each register.
 
-use super::activations::{NUMBER_BYTES, Order};
+use super::activations::{NUMBER_BYTES, Order, START_BYTES};
 use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
-use crate::vector::unrolled;
-use core::arch::aarch64::*;
+use super::neon::dense_tile;
 use core::arch::asm;
 
 implementations! {
     quantised: "neon-dotprod",
     dense: "neon",
     Interleave { rows: 4, unit: 4, unsigned: false },
-    Order::Plain,
+    Order::Started { middle: if BITS == 4 { 8 } else { 0 } },
+    tokens: [16, 8, 4, 2, 1],
 }
 
 /// # Safety
@@ -43,48 +46,128 @@ unsafe fn block_tile<
 }
 
 /// # Safety
-/// See [`super::kernel::TileFn`].
+/// See [`super::kernel::TileFn`]. The records are those of [`Order::Started`] with the middle of the format.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
-    let group_bytes = BLOCK * BITS as usize / 2;
-    let mut acc = [vdupq_n_f32(0.0); 4];
+pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(
+    tile: &Tile,
+) {
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let mut weights = tile.weights;
-        let mut params = tile.weights.add(tile.shape.params_at);
-        let mut record = tile.activations;
-        for _ in 0..tile.shape.blocks {
-            let x = load_x::<BLOCK>(record);
-            let numbers = vld1q_f32(record.add(BLOCK).cast());
-            let start = if BITS == 4 {
-                start(numbers)
-            } else {
-                vdupq_n_s32(0)
-            };
-            let scales = widen16(params);
-            let offsets = if OFFSET {
-                widen16(params.add(PARAM_BYTES))
-            } else {
-                scales
-            };
-            for (group, acc) in acc.iter_mut().enumerate() {
-                let codes = load_codes::<BITS, BLOCK>(weights.add(group * group_bytes));
-                let dot = dot::<BLOCK>(start, &codes, &x);
-                *acc = accumulate::<OFFSET>(*acc, dot, scales[group], offsets[group], numbers);
-            }
-            weights = weights.add(4 * group_bytes);
-            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
-            record = record.add(BLOCK + NUMBER_BYTES);
-        }
-        for (group, acc) in acc.into_iter().enumerate() {
-            finish(tile, group, [acc]);
-        }
+        asm!(
+            // v16 to v19: results of four groups of four rows.
+            ".irp n, 16, 17, 18, 19",
+            "movi v\\n\\().2d, #0",
+            ".endr",
+            "movi v31.16b, #15",
+            "2:",
+            // v20 to v23: their sums of this block; v0, v1: activations; v2: d, d * Σq.
+            "ld4r {{v20.4s-v23.4s}}, [{x}], #16",
+            ".if {block} == 32",
+            "ld1 {{v0.16b-v2.16b}}, [{x}], #48",
+            ".else",
+            "ldr q2, [{x}, #16]",
+            "ldr q0, [{x}], #32",
+            ".endif",
+            ".irp n, 20, 21, 22, 23",
+            // v4 to v11: codes of a group, four columns of each row a register.
+            ".if {bits} == 8",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
+            ".if {block} == 32",
+            "ld1 {{v8.16b-v11.16b}}, [{w}], #64",
+            ".endif",
+            ".elseif {block} == 32",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
+            "ushr v8.16b, v4.16b, #4",
+            "ushr v9.16b, v5.16b, #4",
+            "ushr v10.16b, v6.16b, #4",
+            "ushr v11.16b, v7.16b, #4",
+            "and v4.16b, v4.16b, v31.16b",
+            "and v5.16b, v5.16b, v31.16b",
+            "and v6.16b, v6.16b, v31.16b",
+            "and v7.16b, v7.16b, v31.16b",
+            ".else",
+            "ld1 {{v4.16b, v5.16b}}, [{w}], #32",
+            "ushr v6.16b, v4.16b, #4",
+            "ushr v7.16b, v5.16b, #4",
+            "and v4.16b, v4.16b, v31.16b",
+            "and v5.16b, v5.16b, v31.16b",
+            ".endif",
+            "sdot v\\n\\().4s, v4.16b, v0.4b[0]",
+            "sdot v\\n\\().4s, v5.16b, v0.4b[1]",
+            "sdot v\\n\\().4s, v6.16b, v0.4b[2]",
+            "sdot v\\n\\().4s, v7.16b, v0.4b[3]",
+            ".if {block} == 32",
+            "sdot v\\n\\().4s, v8.16b, v1.4b[0]",
+            "sdot v\\n\\().4s, v9.16b, v1.4b[1]",
+            "sdot v\\n\\().4s, v10.16b, v1.4b[2]",
+            "sdot v\\n\\().4s, v11.16b, v1.4b[3]",
+            ".endif",
+            ".endr",
+            // v8 to v11: scales of the groups, then offsets.
+            ".if {offset}",
+            "ld1 {{v4.8h-v7.8h}}, [{p}], #64",
+            ".else",
+            "ld1 {{v4.8h, v5.8h}}, [{p}], #32",
+            ".endif",
+            "fcvtl v8.4s, v4.4h",
+            "fcvtl2 v9.4s, v4.8h",
+            "fcvtl v10.4s, v5.4h",
+            "fcvtl2 v11.4s, v5.8h",
+            "scvtf v20.4s, v20.4s",
+            "scvtf v21.4s, v21.4s",
+            "scvtf v22.4s, v22.4s",
+            "scvtf v23.4s, v23.4s",
+            "fmul v8.4s, v8.4s, v2.s[0]",
+            "fmul v9.4s, v9.4s, v2.s[0]",
+            "fmul v10.4s, v10.4s, v2.s[0]",
+            "fmul v11.4s, v11.4s, v2.s[0]",
+            "fmla v16.4s, v20.4s, v8.4s",
+            "fmla v17.4s, v21.4s, v9.4s",
+            "fmla v18.4s, v22.4s, v10.4s",
+            "fmla v19.4s, v23.4s, v11.4s",
+            ".if {offset}",
+            "fcvtl v8.4s, v6.4h",
+            "fcvtl2 v9.4s, v6.8h",
+            "fcvtl v10.4s, v7.4h",
+            "fcvtl2 v11.4s, v7.8h",
+            "fmla v16.4s, v8.4s, v2.s[1]",
+            "fmla v17.4s, v9.4s, v2.s[1]",
+            "fmla v18.4s, v10.4s, v2.s[1]",
+            "fmla v19.4s, v11.4s, v2.s[1]",
+            ".endif",
+            "subs {blocks}, {blocks}, #1",
+            "b.ne 2b",
+            "ld1 {{v4.4s-v7.4s}}, [{multipliers}]",
+            "fmul v16.4s, v16.4s, v4.4s",
+            "fmul v17.4s, v17.4s, v5.4s",
+            "fmul v18.4s, v18.4s, v6.4s",
+            "fmul v19.4s, v19.4s, v7.4s",
+            "st1 {{v16.4s-v19.4s}}, [{out}]",
+            x = inout(reg) tile.activations => _,
+            w = inout(reg) tile.weights => _,
+            p = inout(reg) tile.weights.add(tile.shape.params_at) => _,
+            blocks = inout(reg) tile.shape.blocks => _,
+            multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at),
+            out = in(reg) tile.out,
+            bits = const BITS,
+            block = const BLOCK,
+            offset = const OFFSET as u8,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            options(nostack),
+        );
     }
 }
 
 /// # Safety
-/// See [`super::kernel::TileFn`]; `group` is below 4.
+/// See [`super::kernel::TileFn`]; `group` is below 4, `TOKENS` at most 16.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn many_tokens<
@@ -97,107 +180,108 @@ unsafe fn many_tokens<
     group: usize,
 ) {
     let group_bytes = BLOCK * BITS as usize / 2;
-    let mut acc = [vdupq_n_f32(0.0); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
-        let mut weights = tile.weights.add(group * group_bytes);
-        let mut params = tile.weights.add(tile.shape.params_at + group * 8);
-        let mut record = tile.activations;
-        for _ in 0..tile.shape.blocks {
-            let codes = load_codes::<BITS, BLOCK>(weights);
-            let scale = widen(params);
-            let offset = if OFFSET {
-                widen(params.add(PARAM_BYTES))
-            } else {
-                scale
-            };
-            unrolled!(token < TOKENS, {
-                let x = load_x::<BLOCK>(record.add(token * (BLOCK + NUMBER_BYTES)));
-                let numbers = record.add(token * (BLOCK + NUMBER_BYTES) + BLOCK);
-                let numbers = vld1q_f32(numbers.cast());
-                let start = if BITS == 4 {
-                    start(numbers)
-                } else {
-                    vdupq_n_s32(0)
-                };
-                let dot = dot::<BLOCK>(start, &codes, &x);
-                acc[token] = accumulate::<OFFSET>(acc[token], dot, scale, offset, numbers);
-            });
-            record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
-            weights = weights.add(4 * group_bytes);
-            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
-        }
-        finish(tile, group, acc);
-    }
-}
-
-/// One token's codes of one block.
-///
-/// # Safety
-/// `BLOCK` bytes must be readable at `at`.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn load_x<const BLOCK: usize>(at: *const u8) -> [int8x16_t; 2] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let first = vld1q_s8(at.cast());
-        [
-            first,
-            if BLOCK == 32 {
-                vld1q_s8(at.add(16).cast())
-            } else {
-                first
-            },
-        ]
-    }
-}
-
-/// `start` plus the dot products of four rows' codes of one block with one token's.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn dot<const BLOCK: usize>(
-    start: int32x4_t,
-    codes: &[int8x16_t; 8],
-    x: &[int8x16_t; 2],
-) -> int32x4_t {
-    let mut sum = start;
-    for part in 0..BLOCK / 16 {
-        sum = sdot_lane::<0>(sum, codes[part * 4], x[part]);
-        sum = sdot_lane::<1>(sum, codes[part * 4 + 1], x[part]);
-        sum = sdot_lane::<2>(sum, codes[part * 4 + 2], x[part]);
-        sum = sdot_lane::<3>(sum, codes[part * 4 + 3], x[part]);
-    }
-    sum
-}
-
-/// Adds to each lane the dot product of its four codes with lane `LANE` of `x`.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn sdot_lane<const LANE: i32>(sum: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
-    let mut out = sum;
-    // SAFETY: touches registers only, and the function has the feature.
-    unsafe {
         asm!(
-            "sdot {o:v}.4s, {a:v}.16b, {b:v}.4b[{lane}]",
-            o = inout(vreg) out, a = in(vreg) codes, b = in(vreg) x, lane = const LANE,
-            options(pure, nomem, nostack, preserves_flags)
+            // v16 to v31: results of up to sixteen tokens.
+            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+            ".if \\n < 16 + {tokens}",
+            "movi v\\n\\().2d, #0",
+            ".endif",
+            ".endr",
+            "movi v14.16b, #15",
+            "2:",
+            // v4 to v11: codes, four columns of each row a register; v12, v13: scales and offsets.
+            ".if {bits} == 8 && {block} == 32",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
+            "ld1 {{v8.16b-v11.16b}}, [{w}], {step}",
+            ".elseif {bits} == 8",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
+            ".elseif {block} == 32",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
+            "ushr v8.16b, v4.16b, #4",
+            "ushr v9.16b, v5.16b, #4",
+            "ushr v10.16b, v6.16b, #4",
+            "ushr v11.16b, v7.16b, #4",
+            "and v4.16b, v4.16b, v14.16b",
+            "and v5.16b, v5.16b, v14.16b",
+            "and v6.16b, v6.16b, v14.16b",
+            "and v7.16b, v7.16b, v14.16b",
+            ".else",
+            "ld1 {{v4.16b, v5.16b}}, [{w}], {step}",
+            "ushr v6.16b, v4.16b, #4",
+            "ushr v7.16b, v5.16b, #4",
+            "and v4.16b, v4.16b, v14.16b",
+            "and v5.16b, v5.16b, v14.16b",
+            ".endif",
+            ".if {offset}",
+            "ldr d13, [{p}, #{param_bytes}]",
+            "ldr d12, [{p}], #2 * {param_bytes}",
+            "fcvtl v13.4s, v13.4h",
+            ".else",
+            "ldr d12, [{p}], #{param_bytes}",
+            ".endif",
+            "fcvtl v12.4s, v12.4h",
+            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+            ".if \\n < 16 + {tokens}",
+            // v0: what the sum starts at, then the sum; v1, v2: activations; v3: d, d * Σq.
+            ".if {block} == 32",
+            "ld1 {{v0.16b-v3.16b}}, [{x}], #64",
+            ".else",
+            "ldr q3, [{x}, #32]",
+            "ld1 {{v0.16b, v1.16b}}, [{x}], {record}",
+            ".endif",
+            "sdot v0.4s, v4.16b, v1.4b[0]",
+            "sdot v0.4s, v5.16b, v1.4b[1]",
+            "sdot v0.4s, v6.16b, v1.4b[2]",
+            "sdot v0.4s, v7.16b, v1.4b[3]",
+            ".if {block} == 32",
+            "sdot v0.4s, v8.16b, v2.4b[0]",
+            "sdot v0.4s, v9.16b, v2.4b[1]",
+            "sdot v0.4s, v10.16b, v2.4b[2]",
+            "sdot v0.4s, v11.16b, v2.4b[3]",
+            ".endif",
+            "scvtf v0.4s, v0.4s",
+            "fmul v15.4s, v12.4s, v3.s[0]",
+            "fmla v\\n\\().4s, v0.4s, v15.4s",
+            ".if {offset}",
+            "fmla v\\n\\().4s, v13.4s, v3.s[1]",
+            ".endif",
+            ".endif",
+            ".endr",
+            "subs {blocks}, {blocks}, #1",
+            "b.ne 2b",
+            "ldr q0, [{multipliers}]",
+            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+            ".if \\n < 16 + {tokens}",
+            "fmul v\\n\\().4s, v\\n\\().4s, v0.4s",
+            "st1 {{v\\n\\().4s}}, [{out}], {stride}",
+            ".endif",
+            ".endr",
+            x = inout(reg) tile.activations => _,
+            w = inout(reg) tile.weights.add(group * group_bytes) => _,
+            p = inout(reg) tile.weights.add(tile.shape.params_at + group * 8) => _,
+            blocks = inout(reg) tile.shape.blocks => _,
+            multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at + group * 16),
+            out = inout(reg) tile.out.add(group * 4) => _,
+            stride = in(reg) tile.out_stride * 4,
+            // From the last registers of one block's codes to the next block's.
+            step = in(reg) if BITS == 8 && BLOCK == 32 { 4 * group_bytes - 64 } else { 4 * group_bytes },
+            record = in(reg) START_BYTES + BLOCK + NUMBER_BYTES,
+            tokens = const TOKENS,
+            bits = const BITS,
+            block = const BLOCK,
+            offset = const OFFSET as u8,
+            param_bytes = const PARAM_BYTES,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            options(nostack),
         );
     }
-    out
-}
-
-/// Adds to each lane the dot product of its four codes with the same lane of `x`.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-pub(super) fn sdot(sum: int32x4_t, codes: int8x16_t, x: int8x16_t) -> int32x4_t {
-    let mut out = sum;
-    // SAFETY: touches registers only, and the function has the feature.
-    unsafe {
-        asm!(
-            "sdot {o:v}.4s, {a:v}.16b, {b:v}.16b",
-            o = inout(vreg) out, a = in(vreg) codes, b = in(vreg) x,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    out
 }

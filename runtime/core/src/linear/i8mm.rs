@@ -1,23 +1,25 @@
 //! AArch64 with `smmla`: two rows by two tokens, eight columns at a time.
 //!
-//! One instruction does 32 multiply-accumulates: codes lie as two rows × eight columns, activations as two
-//! tokens × eight columns, and the sums stay in two by two until the end. One token alone goes through `sdot`
-//! on the same layout of weights.
+//! One instruction does 32 multiply-accumulates: codes of two rows × eight columns by activations of two tokens ×
+//! eight columns, and the sums stay two by two until the end. Weights lie as `sdot` wants them, four rows × four
+//! columns, and are turned into pairs of rows once for all tokens of a group, so that one token alone takes the very code
+//! that suits it best, the `sdot` kernel's.
+//!
+//! Assembler for the reasons given there.
 
-use super::activations::{NUMBER_BYTES, Order};
-use super::dotprod::sdot;
+use super::activations::Order;
+use super::dotprod::one_token;
 use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
-use super::neon::{accumulate, dense_tile, finish, load_codes, start, widen, widen16};
-use crate::vector::unrolled;
-use core::arch::aarch64::*;
+use super::neon::dense_tile;
 use core::arch::asm;
 
 implementations! {
     quantised: "neon-i8mm",
     dense: "neon",
-    Interleave { rows: 2, unit: 8, unsigned: false },
-    Order::TokenPairs,
+    Interleave { rows: 4, unit: 4, unsigned: false },
+    Order::StartedPairs { middle: if BITS == 4 { 8 } else { 0 } },
+    tokens: [12, 8, 4, 2, 1],
 }
 
 /// # Safety
@@ -43,29 +45,10 @@ unsafe fn block_tile<
     }
 }
 
-/// Loads one block of four rows as the first and the second pair of rows: columns 8i..8i+8 of the block, in its
-/// own order, of one row and then of the other.
-///
 /// # Safety
-/// The block must be readable at `at`.
+/// See [`super::kernel::TileFn`]; `TOKENS` is even and at most 12, and `group` below 4.
 #[inline]
-#[target_feature(enable = "neon")]
-unsafe fn load_pairs<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [[int8x16_t; 4]; 2] {
-    // SAFETY: the caller's promise.
-    let c = unsafe { load_codes::<BITS, BLOCK>(at) };
-    match (BITS, BLOCK) {
-        // Low halves of both pairs, then high halves.
-        (4, 32) => [[c[0], c[1], c[4], c[5]], [c[2], c[3], c[6], c[7]]],
-        (4, _) => [[c[0], c[2], c[2], c[2]], [c[1], c[3], c[3], c[3]]],
-        (_, 32) => [[c[0], c[1], c[2], c[3]], [c[4], c[5], c[6], c[7]]],
-        (_, _) => [[c[0], c[1], c[1], c[1]], [c[2], c[3], c[3], c[3]]],
-    }
-}
-
-/// # Safety
-/// See [`super::kernel::TileFn`]; `TOKENS` is even and `group` below 4.
-#[inline]
-#[target_feature(enable = "neon,dotprod,i8mm")]
+#[target_feature(enable = "neon,i8mm")]
 unsafe fn token_pairs<
     const BITS: u8,
     const BLOCK: usize,
@@ -76,139 +59,140 @@ unsafe fn token_pairs<
     group: usize,
 ) {
     let group_bytes = BLOCK * BITS as usize / 2;
-    // Of each pair of tokens a, b: rows [0a, 0b, 1a, 1b] in the even places, [2a, 2b, 3a, 3b] in the odd.
-    let mut acc = [vdupq_n_f32(0.0); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
-    unsafe {
-        let mut weights = tile.weights.add(group * group_bytes);
-        let mut params = tile.weights.add(tile.shape.params_at + group * 8);
-        let mut record = tile.activations;
-        for _ in 0..tile.shape.blocks {
-            let [first, second] = load_pairs::<BITS, BLOCK>(weights);
-            let scale = twice(widen(params));
-            let offset = if OFFSET {
-                twice(widen(params.add(PARAM_BYTES)))
-            } else {
-                scale
-            };
-            unrolled!(pair < TOKENS / 2, at most 4, {
-                let record = record.add(pair * 2 * (BLOCK + NUMBER_BYTES));
-                let numbers = record.add(2 * BLOCK);
-                let factor = both(numbers);
-                let sums = both(numbers.add(8));
-                let start = if BITS == 4 {
-                    vreinterpretq_s32_f32(both(numbers.add(16)))
-                } else {
-                    vdupq_n_s32(0)
-                };
-                let mut dot = [start; 2];
-                unrolled!(j < BLOCK / 8, at most 4, {
-                    let x = vld1q_s8(record.add(j * 16).cast());
-                    dot[0] = smmla(dot[0], first[j], x);
-                    dot[1] = smmla(dot[1], second[j], x);
-                });
-                unrolled!(half < 2, at most 2, {
-                    let acc = &mut acc[pair * 2 + half];
-                    let factor = vmulq_f32(factor, scale[half]);
-                    *acc = vfmaq_f32(*acc, vcvtq_f32_s32(dot[half]), factor);
-                    if OFFSET {
-                        *acc = vfmaq_f32(*acc, sums, offset[half]);
-                    }
-                });
-            });
-            record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
-            weights = weights.add(4 * group_bytes);
-            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
-        }
-        for pair in acc.as_chunks_mut::<2>().0 {
-            *pair = [vuzp1q_f32(pair[0], pair[1]), vuzp2q_f32(pair[0], pair[1])];
-        }
-        finish(tile, group, acc);
-    }
-}
-
-/// `[a, a, b, b]` and `[c, c, d, d]`.
-#[inline]
-#[target_feature(enable = "neon")]
-fn twice(values: float32x4_t) -> [float32x4_t; 2] {
-    [vzip1q_f32(values, values), vzip2q_f32(values, values)]
-}
-
-/// A number of each of two tokens, as `[a, b, a, b]`.
-///
-/// # Safety
-/// Eight bytes must be readable at `at`.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn both(at: *const u8) -> float32x4_t {
-    // SAFETY: the caller's promise.
-    vreinterpretq_f32_u64(unsafe { vld1q_dup_u64(at.cast()) })
-}
-
-/// # Safety
-/// See [`super::kernel::TileFn`].
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
-    let group_bytes = BLOCK * BITS as usize / 2;
-    let mut acc = [vdupq_n_f32(0.0); 4];
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
-    unsafe {
-        let mut weights = tile.weights;
-        let mut params = tile.weights.add(tile.shape.params_at);
-        let mut record = tile.activations;
-        for _ in 0..tile.shape.blocks {
-            let numbers = vld1q_f32(record.add(BLOCK).cast());
-            // Eight columns twice: once for each of two rows.
-            let mut x = [vdupq_n_s8(0); 4];
-            for (j, x) in x.iter_mut().enumerate().take(BLOCK / 8) {
-                *x = vreinterpretq_s8_u64(vld1q_dup_u64(record.add(j * 8).cast()));
-            }
-            // Sums lie as [row 0, row 0, row 1, row 1] and are added in pairs: the start must count once.
-            let zero = vdupq_n_s32(0);
-            let start = if BITS == 4 {
-                vtrn1q_s32(start(numbers), zero)
-            } else {
-                zero
-            };
-            let scales = widen16(params);
-            let offsets = if OFFSET {
-                widen16(params.add(PARAM_BYTES))
-            } else {
-                scales
-            };
-            for (group, acc) in acc.iter_mut().enumerate() {
-                let [first, second] = load_pairs::<BITS, BLOCK>(weights.add(group * group_bytes));
-                let (mut low, mut high) = (start, start);
-                for j in 0..BLOCK / 8 {
-                    low = sdot(low, first[j], x[j]);
-                    high = sdot(high, second[j], x[j]);
-                }
-                let dot = vpaddq_s32(low, high);
-                *acc = accumulate::<OFFSET>(*acc, dot, scales[group], offsets[group], numbers);
-            }
-            weights = weights.add(4 * group_bytes);
-            params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
-            record = record.add(BLOCK + NUMBER_BYTES);
-        }
-        for (group, acc) in acc.into_iter().enumerate() {
-            finish(tile, group, [acc]);
-        }
-    }
-}
-
-/// Adds the 2 × 2 dot products of two rows of codes with two tokens, eight columns.
-#[inline]
-#[target_feature(enable = "neon,i8mm")]
-fn smmla(sum: int32x4_t, rows: int8x16_t, tokens: int8x16_t) -> int32x4_t {
-    let mut out = sum;
-    // SAFETY: touches registers only, and the function has the feature.
     unsafe {
         asm!(
-            "smmla {o:v}.4s, {a:v}.16b, {b:v}.16b",
-            o = inout(vreg) out, a = in(vreg) rows, b = in(vreg) tokens,
-            options(pure, nomem, nostack, preserves_flags)
+            // v10 to v15: of each pair of tokens a, b rows [0a, 0b, 1a, 1b]; v20 to v25: rows [2a, 2b, 3a, 3b].
+            ".irp n, 0, 1, 2, 3, 4, 5",
+            ".if 2 * \\n < {tokens}",
+            "movi v1\\n\\().2d, #0",
+            "movi v2\\n\\().2d, #0",
+            ".endif",
+            ".endr",
+            "2:",
+            // v16, v17: eight columns of the first two rows and of the last two; v18, v19, then v26 to v29: the next.
+            ".if {bits} == 8",
+            ".if {block} == 32",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
+            ".else",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
+            ".endif",
+            "zip1 v16.4s, v4.4s, v5.4s",
+            "zip2 v17.4s, v4.4s, v5.4s",
+            "zip1 v18.4s, v6.4s, v7.4s",
+            "zip2 v19.4s, v6.4s, v7.4s",
+            ".if {block} == 32",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
+            "zip1 v26.4s, v4.4s, v5.4s",
+            "zip2 v27.4s, v4.4s, v5.4s",
+            "zip1 v28.4s, v6.4s, v7.4s",
+            "zip2 v29.4s, v6.4s, v7.4s",
+            ".endif",
+            ".elseif {block} == 32",
+            "movi v0.16b, #15",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
+            "zip1 v26.4s, v4.4s, v5.4s",
+            "zip2 v27.4s, v4.4s, v5.4s",
+            "zip1 v28.4s, v6.4s, v7.4s",
+            "zip2 v29.4s, v6.4s, v7.4s",
+            "and v16.16b, v26.16b, v0.16b",
+            "and v17.16b, v27.16b, v0.16b",
+            "and v18.16b, v28.16b, v0.16b",
+            "and v19.16b, v29.16b, v0.16b",
+            "ushr v26.16b, v26.16b, #4",
+            "ushr v27.16b, v27.16b, #4",
+            "ushr v28.16b, v28.16b, #4",
+            "ushr v29.16b, v29.16b, #4",
+            ".else",
+            "movi v0.16b, #15",
+            "ld1 {{v4.16b, v5.16b}}, [{w}], {step}",
+            "zip1 v18.4s, v4.4s, v5.4s",
+            "zip2 v19.4s, v4.4s, v5.4s",
+            "and v16.16b, v18.16b, v0.16b",
+            "and v17.16b, v19.16b, v0.16b",
+            "ushr v18.16b, v18.16b, #4",
+            "ushr v19.16b, v19.16b, #4",
+            ".endif",
+            // v30, v31: scales of rows [0, 0, 1, 1] and [2, 2, 3, 3]; v8, v9: offsets.
+            ".if {offset}",
+            "ldr d8, [{p}, #{param_bytes}]",
+            "ldr d30, [{p}], #2 * {param_bytes}",
+            "fcvtl v8.4s, v8.4h",
+            "zip2 v9.4s, v8.4s, v8.4s",
+            "zip1 v8.4s, v8.4s, v8.4s",
+            ".else",
+            "ldr d30, [{p}], #{param_bytes}",
+            ".endif",
+            "fcvtl v30.4s, v30.4h",
+            "zip2 v31.4s, v30.4s, v30.4s",
+            "zip1 v30.4s, v30.4s, v30.4s",
+            ".irp n, 0, 1, 2, 3, 4, 5",
+            ".if 2 * \\n < {tokens}",
+            // v0, v1: what the sums start at, then the sums; v2: d; v3: d * Σq; v4 to v7: activations.
+            "ld1 {{v0.16b-v3.16b}}, [{x}], #64",
+            ".if {block} == 32",
+            "ld1 {{v4.16b-v7.16b}}, [{x}], #64",
+            ".else",
+            "ld1 {{v4.16b, v5.16b}}, [{x}], #32",
+            ".endif",
+            "smmla v0.4s, v16.16b, v4.16b",
+            "smmla v1.4s, v17.16b, v4.16b",
+            "smmla v0.4s, v18.16b, v5.16b",
+            "smmla v1.4s, v19.16b, v5.16b",
+            ".if {block} == 32",
+            "smmla v0.4s, v26.16b, v6.16b",
+            "smmla v1.4s, v27.16b, v6.16b",
+            "smmla v0.4s, v28.16b, v7.16b",
+            "smmla v1.4s, v29.16b, v7.16b",
+            ".endif",
+            "scvtf v0.4s, v0.4s",
+            "scvtf v1.4s, v1.4s",
+            "fmul v4.4s, v30.4s, v2.4s",
+            "fmul v5.4s, v31.4s, v2.4s",
+            "fmla v1\\n\\().4s, v0.4s, v4.4s",
+            "fmla v2\\n\\().4s, v1.4s, v5.4s",
+            ".if {offset}",
+            "fmla v1\\n\\().4s, v8.4s, v3.4s",
+            "fmla v2\\n\\().4s, v9.4s, v3.4s",
+            ".endif",
+            ".endif",
+            ".endr",
+            "subs {blocks}, {blocks}, #1",
+            "b.ne 2b",
+            "ldr q0, [{multipliers}]",
+            ".irp n, 0, 1, 2, 3, 4, 5",
+            ".if 2 * \\n < {tokens}",
+            "uzp1 v1.4s, v1\\n\\().4s, v2\\n\\().4s",
+            "uzp2 v2.4s, v1\\n\\().4s, v2\\n\\().4s",
+            "fmul v1.4s, v1.4s, v0.4s",
+            "fmul v2.4s, v2.4s, v0.4s",
+            "st1 {{v1.4s}}, [{out}], {stride}",
+            "st1 {{v2.4s}}, [{out}], {stride}",
+            ".endif",
+            ".endr",
+            x = inout(reg) tile.activations => _,
+            w = inout(reg) tile.weights.add(group * group_bytes) => _,
+            p = inout(reg) tile.weights.add(tile.shape.params_at + group * 8) => _,
+            blocks = inout(reg) tile.shape.blocks => _,
+            multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at + group * 16),
+            out = inout(reg) tile.out.add(group * 4) => _,
+            stride = in(reg) tile.out_stride * 4,
+            // From the last registers of one block's codes to the next block's.
+            step = in(reg) if BITS == 8 && BLOCK == 32 { 4 * group_bytes - 64 } else { 4 * group_bytes },
+            tokens = const TOKENS,
+            bits = const BITS,
+            block = const BLOCK,
+            offset = const OFFSET as u8,
+            param_bytes = const PARAM_BYTES,
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            options(nostack),
         );
     }
-    out
 }

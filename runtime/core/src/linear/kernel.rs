@@ -1,6 +1,6 @@
 //! What an instruction set's file provides: tile functions, and the layouts they read.
 
-use super::activations::{ActivationLayout, Order, TOKEN_GROUPS};
+use super::activations::{ActivationLayout, Order};
 use super::layout::{Interleave, TileShape};
 
 /// What a tile function works on: sixteen rows of weights, one group of tokens.
@@ -28,15 +28,18 @@ pub(crate) struct Implementation {
     pub name: &'static str,
     pub interleave: Interleave,
     pub activations: ActivationLayout,
-    /// One function for each of [`TOKEN_GROUPS`].
-    pub tile_functions: [TileFn; TOKEN_GROUPS.len()],
+    /// One function for each of the activations' groups of tokens.
+    pub tile_functions: &'static [TileFn],
 }
+
+/// Groups of tokens that most kernels take, dense ones on every instruction set.
+pub(crate) const TOKEN_GROUPS: &[usize] = &[8, 4, 2, 1];
 
 impl Implementation {
     /// A dense kernel: on all instruction sets the columns lie in order, sixteen rows side by side.
     pub(crate) const fn dense(
         name: &'static str,
-        tile_functions: [TileFn; TOKEN_GROUPS.len()],
+        tile_functions: &'static [TileFn],
     ) -> Implementation {
         Implementation {
             name,
@@ -48,6 +51,7 @@ impl Implementation {
             activations: ActivationLayout {
                 order: Order::Float,
                 block: 1,
+                groups: TOKEN_GROUPS,
             },
             tile_functions,
         }
@@ -55,9 +59,15 @@ impl Implementation {
 }
 
 /// Defines `implementation(format)` from an instruction set's tile functions,
-/// `block_tile<BITS, BLOCK, OFFSET, TOKENS>` and `dense_tile<BYTES, TOKENS>`.
+/// `block_tile<BITS, BLOCK, OFFSET, TOKENS>` and `dense_tile<BYTES, TOKENS>`. Block tiles take groups of 8, 4, 2 and
+/// 1 tokens, or those that are named.
 macro_rules! implementations {
     (quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr $(,)?) => {
+        $crate::linear::kernel::implementations! {
+            quantised: $isa, dense: $dense, $interleave, $order, tokens: [8, 4, 2, 1]
+        }
+    };
+    (quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr, tokens: [$($tokens:literal),+] $(,)?) => {
         /// This instruction set's kernel for `format`.
         pub(super) fn implementation(
             format: $crate::WeightFormat,
@@ -113,13 +123,9 @@ macro_rules! implementations {
                 activations: $crate::linear::activations::ActivationLayout {
                     order: $order,
                     block: BLOCK,
+                    groups: &[$($tokens),+],
                 },
-                tile_functions: [
-                    block_tile::<BITS, BLOCK, OFFSET, 8>,
-                    block_tile::<BITS, BLOCK, OFFSET, 4>,
-                    block_tile::<BITS, BLOCK, OFFSET, 2>,
-                    block_tile::<BITS, BLOCK, OFFSET, 1>,
-                ],
+                tile_functions: &[$(block_tile::<BITS, BLOCK, OFFSET, $tokens>),+],
             }
         }
 
@@ -128,7 +134,7 @@ macro_rules! implementations {
         ) -> $crate::linear::kernel::Implementation {
             $crate::linear::kernel::Implementation::dense(
                 name,
-                [
+                &[
                     dense_tile::<BYTES, 8>,
                     dense_tile::<BYTES, 4>,
                     dense_tile::<BYTES, 2>,

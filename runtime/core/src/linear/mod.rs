@@ -32,12 +32,15 @@ mod layout;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
+#[cfg(target_arch = "aarch64")]
+mod quantise_neon;
 mod scalar;
 
 pub use activations::ActivationLayout;
 
 use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
-use activations::TOKEN_GROUPS;
+use activations::MAX_GROUP;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use kernel::{Implementation, Tile};
 use layout::{ROW_TILE, TileShape, tiles};
@@ -321,12 +324,10 @@ impl LinearKernel {
             let width = ROW_TILE.min(range.len() - column);
             let whole = width == ROW_TILE;
             let mut first = 0;
-            for (count, function) in TOKEN_GROUPS
-                .into_iter()
-                .zip(self.implementation.tile_functions)
-            {
+            let groups = self.implementation.activations.groups;
+            for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
                 while first + count <= tokens {
-                    let mut edge = [0f32; ROW_TILE * TOKEN_GROUPS[0]];
+                    let mut edge = [const { MaybeUninit::<f32>::uninit() }; ROW_TILE * MAX_GROUP];
                     // SAFETY: `out` has `tokens` rows, so row `first` and column `column` are inside; `packed` has
                     // `tile_range.end` tiles; the activations have `tokens` tokens: lengths were checked above.
                     // A tile that hangs over the last row writes to `edge`, which has room for the largest group.
@@ -337,12 +338,12 @@ impl LinearKernel {
                             weights: packed.as_ptr().add(tile * shape.bytes),
                             shape,
                             activations: activations.as_ptr().add(first * inputs.token_bytes),
-                            out: if whole { target } else { edge.as_mut_ptr() },
+                            out: if whole { target } else { edge.as_mut_ptr().cast() },
                             out_stride: if whole { out.stride() } else { ROW_TILE },
                         });
                         if !whole {
                             for token in 0..count {
-                                let from = edge.as_ptr().add(token * ROW_TILE);
+                                let from = edge.as_ptr().cast::<f32>().add(token * ROW_TILE);
                                 let to = target.add(token * out.stride());
                                 core::ptr::copy_nonoverlapping(from, to, width);
                             }
