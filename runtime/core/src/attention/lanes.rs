@@ -32,7 +32,7 @@ impl Load for F32 {
     }
 }
 
-/// f16, widened in the way every CPU of the architecture can.
+/// f16, widened in the portable way.
 pub(super) struct F16;
 
 impl Load for F16 {
@@ -40,41 +40,8 @@ impl Load for F16 {
 
     #[inline(always)]
     fn load(items: &[f16; LANES]) -> [f32; LANES] {
-        #[cfg(target_arch = "aarch64")]
-        {
-            widen_neon(items)
-        }
-        #[cfg(not(target_arch = "aarch64"))]
-        {
-            items.map(f16::to_f32)
-        }
+        items.map(f16::to_f32)
     }
-}
-
-#[cfg(target_arch = "aarch64")]
-#[inline(always)]
-fn widen_neon(items: &[f16; LANES]) -> [f32; LANES] {
-    use core::arch::aarch64::{float32x4_t, uint16x8_t, vld1q_u16};
-    let mut wide = [[0f32; 4]; 4];
-    for half in 0..2 {
-        let (low, high): (float32x4_t, float32x4_t);
-        // SAFETY: `half * 8 + 8 <= 16` values are read; every AArch64 target of this crate has `fcvtl`, which
-        // touches registers only; float32x4_t is four f32.
-        unsafe {
-            let halves: uint16x8_t = vld1q_u16(items.as_ptr().add(half * 8).cast());
-            core::arch::asm!("fcvtl {o:v}.4s, {i:v}.4h", o = out(vreg) low, i = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
-            core::arch::asm!("fcvtl2 {o:v}.4s, {i:v}.8h", o = out(vreg) high, i = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
-            wide[half * 2] = core::mem::transmute::<float32x4_t, [f32; 4]>(low);
-            wide[half * 2 + 1] = core::mem::transmute::<float32x4_t, [f32; 4]>(high);
-        }
-    }
-    let mut out = [0.0; LANES];
-    out.as_chunks_mut::<4>()
-        .0
-        .iter_mut()
-        .zip(wide)
-        .for_each(|(o, w)| *o = w);
-    out
 }
 
 /// f16 with the F16C instructions: only inside functions that enable them.
@@ -101,18 +68,6 @@ impl Load for F16c {
 /// `acc = a * b + acc` in every lane, each rounded once.
 #[inline(always)]
 pub(super) fn fma_lanes(acc: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
-    #[cfg(target_arch = "aarch64")]
-    crate::vector::unrolled!(part < 4, at most 4, {
-        use core::arch::aarch64::{vfmaq_f32, vld1q_f32, vst1q_f32};
-        // SAFETY: `part * 4 + 4 <= 16`; every AArch64 target of this crate has Advanced SIMD.
-        unsafe {
-            let at = acc.as_mut_ptr().add(part * 4);
-            let a = vld1q_f32(a.as_ptr().add(part * 4));
-            let b = vld1q_f32(b.as_ptr().add(part * 4));
-            vst1q_f32(at, vfmaq_f32(vld1q_f32(at), a, b));
-        }
-    });
-    #[cfg(not(target_arch = "aarch64"))]
     for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
         *acc = crate::math::fma(a, b, *acc);
     }

@@ -12,6 +12,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod online;
 
 pub use lanes::narrow_to_f16;

@@ -46,6 +46,19 @@ macro_rules! for_cache {
                 }
             }
 
+            #[cfg(target_arch = "aarch64")]
+            if isa != Isa::SCALAR && super::neon::takes(shape) {
+                // SAFETY: every AArch64 instruction set but the scalar one has Advanced SIMD.
+                return unsafe {
+                    match q.len() / shape.head_dim {
+                        1 => super::neon::heads::<$item, 1>(shape, q, k, v, out),
+                        2 => super::neon::heads::<$item, 2>(shape, q, k, v, out),
+                        3 => super::neon::heads::<$item, 3>(shape, q, k, v, out),
+                        _ => super::neon::heads::<$item, HEADS>(shape, q, k, v, out),
+                    }
+                };
+            }
+
             match isa.kind() {
                 // SAFETY: the `Isa` proves that the CPU has these features.
                 #[cfg(target_arch = "x86_64")]
@@ -72,39 +85,58 @@ fn heads<L: Load>(
     out: &mut [f32],
 ) {
     match queries.len() / shape.head_dim {
-        1 => online::<L, 1>(shape, queries, keys, values, out),
-        2 => online::<L, 2>(shape, queries, keys, values, out),
-        3 => online::<L, 3>(shape, queries, keys, values, out),
-        _ => online::<L, HEADS>(shape, queries, keys, values, out),
+        1 => some_heads::<L, 1>(shape, queries, keys, values, out),
+        2 => some_heads::<L, 2>(shape, queries, keys, values, out),
+        3 => some_heads::<L, 3>(shape, queries, keys, values, out),
+        _ => some_heads::<L, HEADS>(shape, queries, keys, values, out),
     }
 }
 
 #[inline(always)]
-fn online<L: Load, const N: usize>(
+fn some_heads<L: Load, const N: usize>(
     shape: &AttentionShape,
     queries: &[f32],
     keys: &[L::Item],
     values: &[L::Item],
     out: &mut [f32],
 ) {
-    let mut largest = [f32::NEG_INFINITY; N];
-    let mut total = [0f32; N];
     let mut heads = queries.chunks(shape.head_dim);
     let queries: [&[f32]; N] = core::array::from_fn(|_| heads.next().unwrap_or(&[]));
+    let dots = |keys: &[L::Item], scores: &mut [[f32; BLOCK]; N]| {
+        for (position, key) in keys.chunks_exact(shape.head_dim).enumerate() {
+            let dots = dot::<L, N>(&queries, key);
+            for (scores, dot) in scores.iter_mut().zip(dots) {
+                scores[position % BLOCK] = dot * shape.scale;
+            }
+        }
+    };
+    let weigh = |weights: &[[f32; BLOCK]; N], values: &[L::Item], out: &mut [f32]| {
+        weigh::<L, N>(shape.value_dim, weights, values, out);
+    };
+    online(shape, keys, values, out, dots, weigh);
+}
+
+/// The online softmax over blocks of keys and values: `dots` fills in the scores of a block's keys, `weigh` adds its
+/// weighted values to the outputs.
+#[inline(always)]
+pub(super) fn online<T, const N: usize>(
+    shape: &AttentionShape,
+    keys: &[T],
+    values: &[T],
+    out: &mut [f32],
+    dots: impl Fn(&[T], &mut [[f32; BLOCK]; N]),
+    weigh: impl Fn(&[[f32; BLOCK]; N], &[T], &mut [f32]),
+) {
+    let mut largest = [f32::NEG_INFINITY; N];
+    let mut total = [0f32; N];
     let blocks = keys
         .chunks(BLOCK * shape.head_dim)
         .zip(values.chunks(BLOCK * shape.value_dim));
     for (keys, values) in blocks {
         // Scores of positions that are not there are -∞ and get no weight.
         let mut scores = [[f32::NEG_INFINITY; BLOCK]; N];
-        let mut visible = 0;
-        for key in keys.chunks_exact(shape.head_dim) {
-            let dots = dot::<L, N>(&queries, key);
-            for (scores, dot) in scores.iter_mut().zip(dots) {
-                scores[visible % BLOCK] = dot * shape.scale;
-            }
-            visible += 1;
-        }
+        let visible = keys.len() / shape.head_dim;
+        dots(keys, &mut scores);
         let state = largest.iter_mut().zip(&mut total);
         let outs = out.chunks_exact_mut(shape.value_dim);
         for ((scores, out), (largest, total)) in scores.iter_mut().zip(outs).zip(state) {
@@ -117,7 +149,7 @@ fn online<L: Load, const N: usize>(
                 out.iter_mut().for_each(|y| *y *= shrink);
             }
         }
-        weigh::<L, N>(shape.value_dim, &scores, values, out);
+        weigh(&scores, values, out);
     }
     for (out, total) in out.chunks_exact_mut(shape.value_dim).zip(total) {
         let factor = if total > 0.0 { 1.0 / total } else { total };

@@ -25,7 +25,7 @@ pub(crate) const NUMBER_BYTES: usize = 16;
     allow(dead_code, reason = "some orders are AArch64 kernels' own")
 )]
 pub(crate) enum Order {
-    /// Codes, then `[d, d * Σq]` as f32 and `[-8 Σq, -128 Σq]` as i32.
+    /// Codes, then `[d, d * Σq]` as f32 and `[-8 Σq, -128 Σq]` as i32. The kernels that are not AArch64's.
     Plain,
     /// The same with every pair of codes four times: what `smlal` on four rows wants.
     Pairs4,
@@ -57,15 +57,21 @@ pub(crate) struct ActivationShape {
     pub bytes: usize,
 }
 
-/// Bytes of what sums start at in a record of [`Order::Started`].
-pub(crate) const START_BYTES: usize = 16;
+impl Order {
+    /// Bytes of one token's record of a block of `block` columns.
+    pub(super) const fn record_bytes(self, block: usize) -> usize {
+        match self {
+            Order::Plain => block + NUMBER_BYTES,
+            Order::Pairs4 => block * 4 + NUMBER_BYTES,
+            Order::Started { .. } | Order::StartedPairs { .. } => 16 + block + NUMBER_BYTES,
+            Order::Float => block * 4,
+        }
+    }
+}
 
 impl ActivationLayout {
     pub(crate) fn shape(self, tokens: usize, columns: usize) -> Result<ActivationShape, Error> {
-        let record = match self.order {
-            Order::Float => 4,
-            order => order.record_bytes(self.block),
-        };
+        let record = self.order.record_bytes(self.block);
         let blocks = columns.div_ceil(self.block);
         let token_bytes = blocks.checked_mul(record).ok_or(Error::Overflow)?;
         let bytes = token_bytes.checked_mul(tokens).ok_or(Error::Overflow)?;
@@ -99,21 +105,27 @@ impl ActivationLayout {
     fn prepare_token(self, isa: Isa, x: &[f32], place: Place, records: &mut [u8]) {
         match (self.order, self.block) {
             (Order::Float, _) => copy_floats(isa, x, place, records),
+            // SAFETY: every AArch64 instruction set but the scalar one has Advanced SIMD.
             #[cfg(target_arch = "aarch64")]
-            (order, 16) if isa != Isa::SCALAR => quantise_neon::<16>(order, x, place, records),
+            (order, 16) if isa != Isa::SCALAR => unsafe {
+                super::quantise_neon::quantise::<16>(order, x, place, records);
+            },
+            // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            (order, _) if isa != Isa::SCALAR => quantise_neon::<32>(order, x, place, records),
-            (order, 16) => quantise_portably::<16>(isa, order, x, place, records),
-            (order, _) => quantise_portably::<32>(isa, order, x, place, records),
+            (order, _) if isa != Isa::SCALAR => unsafe {
+                super::quantise_neon::quantise::<32>(order, x, place, records);
+            },
+            (_, 16) => quantise_plain::<16>(isa, x, place, records),
+            (_, _) => quantise_plain::<32>(isa, x, place, records),
         }
     }
 }
 
 /// Which token of a group of how many.
 #[derive(Clone, Copy)]
-struct Place {
-    size: usize,
-    token: usize,
+pub(super) struct Place {
+    pub size: usize,
+    pub token: usize,
 }
 
 for_each_isa! {
@@ -123,52 +135,6 @@ for_each_isa! {
                 *record = x.to_ne_bytes();
             }
         }
-    }
-}
-
-for_each_isa! {
-    fn quantise_portably<const BLOCK: usize>(order: Order, x: &[f32], place: Place, records: &mut [u8]) {
-        quantise::<BLOCK>(order, x, place, records, quantise_block);
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn quantise_neon<const BLOCK: usize>(order: Order, x: &[f32], place: Place, records: &mut [u8]) {
-    quantise::<BLOCK>(order, x, place, records, super::quantise_neon::quantise_block);
-}
-
-/// A block's scale `d`, and the sum of its codes.
-pub(super) struct Numbers {
-    pub scale: f32,
-    pub sum: i32,
-}
-
-impl Numbers {
-    /// `d`, `d * Σq`, `-8 Σq` and `-128 Σq`.
-    #[inline(always)]
-    fn bytes(&self) -> [u8; NUMBER_BYTES] {
-        let mut bytes = [0; NUMBER_BYTES];
-        let numbers = [
-            self.scale.to_bits(),
-            self.scaled_sum().to_bits(),
-            (-8 * self.sum) as u32,
-            (-128 * self.sum) as u32,
-        ];
-        put_all(&mut bytes, numbers);
-        bytes
-    }
-
-    #[inline(always)]
-    fn scaled_sum(&self) -> f32 {
-        self.scale * self.sum as f32
-    }
-}
-
-/// Writes numbers one after the other.
-#[inline(always)]
-fn put_all<const N: usize>(bytes: &mut [u8], numbers: [u32; N]) {
-    for (to, number) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
-        *to = number.to_ne_bytes();
     }
 }
 
@@ -184,6 +150,9 @@ pub(super) fn scale_and_inverse(largest: u32) -> (f32, f32) {
         (amax / 127.0, 127.0 / amax)
     }
 }
+
+/// What a kernel needs besides the codes: bytes of `d`, `d * Σq`, `-8 Σq` and `-128 Σq`.
+type Numbers = [[u8; 4]; 4];
 
 /// Codes of one block, even columns first, and its numbers.
 #[inline(always)]
@@ -202,110 +171,41 @@ fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers
         codes[i] = even as u8;
         codes[BLOCK / 2 + i] = odd as u8;
     }
-    (codes, Numbers { scale, sum })
+    let scaled_sum = scale * sum as f32;
+    let numbers = [
+        scale.to_ne_bytes(),
+        scaled_sum.to_ne_bytes(),
+        (-8 * sum).to_ne_bytes(),
+        (-128 * sum).to_ne_bytes(),
+    ];
+    (codes, numbers)
 }
 
-impl Order {
-    /// Bytes of one token's record of a block.
-    #[inline(always)]
-    fn record_bytes(self, block: usize) -> usize {
-        match self {
-            Order::Plain => block + NUMBER_BYTES,
-            Order::Pairs4 => block * 4 + NUMBER_BYTES,
-            Order::Started { .. } | Order::StartedPairs { .. } => {
-                START_BYTES + block + NUMBER_BYTES
-            }
-            Order::Float => 4 * block,
-        }
-    }
-}
-
-/// Writes the records of one token of a group, with `quantise` for each block; the last one is padded with zeros.
+/// Writes the record of token `place` in a block's records.
 #[inline(always)]
-fn quantise<const BLOCK: usize>(
-    order: Order,
-    x: &[f32],
-    place: Place,
-    records: &mut [u8],
-    quantise_block: impl Fn(&[f32; BLOCK]) -> ([u8; BLOCK], Numbers),
-) {
-    let bytes = order.record_bytes(BLOCK);
-    let mut records = records.chunks_exact_mut(bytes * place.size);
-    let mut one = |x: &[f32; BLOCK]| {
-        let Some(records) = records.next() else { return };
-        let (codes, numbers) = quantise_block(x);
-        match order {
-            Order::StartedPairs { middle } if place.size > 1 => {
-                let start = place.token / 2 * 2 * bytes;
-                if let Some(pair) = records.get_mut(start..start + 2 * bytes) {
-                    put_pair(pair, place.token % 2, &codes, &numbers, middle);
-                }
-            }
-            _ => {
-                let start = place.token * bytes;
-                if let Some(record) = records.get_mut(start..start + bytes) {
-                    put_record(order, record, &codes, &numbers);
-                }
-            }
-        }
-    };
-    let (blocks, rest) = x.as_chunks::<BLOCK>();
-    blocks.iter().for_each(&mut one);
-    if !rest.is_empty() {
-        let mut padded = [0.0; BLOCK];
-        padded.iter_mut().zip(rest).for_each(|(p, &x)| *p = x);
-        one(&padded);
+fn put_plain<const BLOCK: usize>(x: &[f32; BLOCK], place: Place, records: &mut [u8]) {
+    let (codes, numbers) = quantise_block(x);
+    let record = records
+        .chunks_exact_mut(BLOCK + NUMBER_BYTES)
+        .nth(place.token);
+    if let Some((to_codes, to_numbers)) = record.and_then(|r| r.split_at_mut_checked(BLOCK)) {
+        to_codes.copy_from_slice(&codes);
+        to_numbers.copy_from_slice(numbers.as_flattened());
     }
 }
 
-/// Writes one token's record of one block.
-#[inline(always)]
-fn put_record<const BLOCK: usize>(
-    order: Order,
-    record: &mut [u8],
-    codes: &[u8; BLOCK],
-    numbers: &Numbers,
-) {
-    match order {
-        Order::Pairs4 => {
-            let (to_codes, to_numbers) = record.split_at_mut(BLOCK * 4);
-            let pairs = codes.as_chunks::<2>().0;
-            for (to, &[a, b]) in to_codes.as_chunks_mut::<8>().0.iter_mut().zip(pairs) {
-                *to = [a, b, a, b, a, b, a, b];
-            }
-            to_numbers.copy_from_slice(&numbers.bytes());
+for_each_isa! {
+    /// Plain records of one token of a group; the last block is padded with zeros.
+    fn quantise_plain<const BLOCK: usize>(x: &[f32], place: Place, records: &mut [u8]) {
+        let mut records = records.chunks_exact_mut(place.size * (BLOCK + NUMBER_BYTES));
+        let (blocks, rest) = x.as_chunks::<BLOCK>();
+        for (x, records) in blocks.iter().zip(records.by_ref()) {
+            put_plain(x, place, records);
         }
-        Order::Started { middle } | Order::StartedPairs { middle } => {
-            let (start, record) = record.split_at_mut(START_BYTES);
-            put_all(start, [(-middle * numbers.sum) as u32; 4]);
-            put_record(Order::Plain, record, codes, numbers);
+        if let (false, Some(records)) = (rest.is_empty(), records.next()) {
+            let mut padded = [0.0; BLOCK];
+            padded.iter_mut().zip(rest).for_each(|(p, &x)| *p = x);
+            put_plain(&padded, place, records);
         }
-        Order::Plain | Order::Float => {
-            let (to_codes, to_numbers) = record.split_at_mut(BLOCK);
-            to_codes.copy_from_slice(codes);
-            to_numbers.copy_from_slice(&numbers.bytes());
-        }
-    }
-}
-
-/// Writes one token's part of the record of two.
-#[inline(always)]
-fn put_pair<const BLOCK: usize>(
-    pair: &mut [u8],
-    side: usize,
-    codes: &[u8; BLOCK],
-    numbers: &Numbers,
-    middle: i32,
-) {
-    let (to_numbers, to_codes) = pair.split_at_mut(2 * (START_BYTES + NUMBER_BYTES));
-    let start = (-middle * numbers.sum) as u32;
-    let (scale, scaled_sum) = (numbers.scale.to_bits(), numbers.scaled_sum().to_bits());
-    let numbers = [start, start, start, start, scale, scale, scaled_sum, scaled_sum];
-    for (to, number) in to_numbers.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
-        put_all(&mut to[side * 4..side * 4 + 4], [number]);
-    }
-    let eights = codes.as_chunks::<8>().0;
-    for (to, codes) in to_codes.as_chunks_mut::<16>().0.iter_mut().zip(eights) {
-        to[side * 8..side * 8 + 8].copy_from_slice(codes);
     }
 }

@@ -8,7 +8,7 @@
 //! The loops are assembler: stable Rust has no intrinsic for `sdot`, and of the 32 registers 31 are taken, which the compiler
 //! would spill. `.if` chooses between formats when the program is built, `.irp` writes a line out for each register.
 
-use super::activations::{NUMBER_BYTES, Order, START_BYTES};
+use super::activations::Order;
 use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES};
 use super::neon::dense_tile;
@@ -267,7 +267,7 @@ unsafe fn many_tokens<
             stride = in(reg) tile.out_stride * 4,
             // From the last registers of one block's codes to the next block's.
             step = in(reg) if BITS == 8 && BLOCK == 32 { 4 * group_bytes - 64 } else { 4 * group_bytes },
-            record = in(reg) START_BYTES + BLOCK + NUMBER_BYTES,
+            record = in(reg) Order::Started { middle: 0 }.record_bytes(BLOCK),
             tokens = const TOKENS,
             bits = const BITS,
             block = const BLOCK,

@@ -338,7 +338,11 @@ impl LinearKernel {
                             weights: packed.as_ptr().add(tile * shape.bytes),
                             shape,
                             activations: activations.as_ptr().add(first * inputs.token_bytes),
-                            out: if whole { target } else { edge.as_mut_ptr().cast() },
+                            out: if whole {
+                                target
+                            } else {
+                                edge.as_mut_ptr().cast()
+                            },
                             out_stride: if whole { out.stride() } else { ROW_TILE },
                         });
                         if !whole {

@@ -1,0 +1,268 @@
+//! Attention's products with AArch64 Advanced SIMD: four keys' scores are added across lanes together.
+//!
+//! Keys and values are widened once for all heads, queries stay in the first-level cache, and what was sixteen sums
+//! a score is added in the very order of `sum_lanes`, so the bits are the same. For heads whose sizes are multiples of
+//! sixteen, as all common ones are; others take the portable code.
+
+use super::AttentionShape;
+use super::online::{BLOCK, online};
+use crate::f16;
+use crate::math::LANES;
+use crate::vector::unrolled;
+use core::arch::aarch64::*;
+use core::arch::asm;
+
+/// What a cache holds, and how sixteen of them become floats.
+pub(super) trait Cached: Copy {
+    /// Widens sixteen numbers.
+    ///
+    /// # Safety
+    /// Sixteen numbers must be readable at `at`.
+    unsafe fn load(at: *const Self) -> [float32x4_t; 4];
+}
+
+impl Cached for f32 {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn load(at: *const f32) -> [float32x4_t; 4] {
+        // SAFETY: the caller's promise.
+        let all = unsafe { vld1q_f32_x4(at) };
+        [all.0, all.1, all.2, all.3]
+    }
+}
+
+impl Cached for f16 {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn load(at: *const f16) -> [float32x4_t; 4] {
+        // SAFETY: the caller's promise; the instructions touch registers only and are in every AArch64 target.
+        unsafe {
+            let both = vld1q_u16_x2(at.cast());
+            let (a, b, c, d);
+            asm!("fcvtl {o:v}.4s, {i:v}.4h", o = out(vreg) a, i = in(vreg) both.0, options(pure, nomem, nostack, preserves_flags));
+            asm!("fcvtl2 {o:v}.4s, {i:v}.8h", o = out(vreg) b, i = in(vreg) both.0, options(pure, nomem, nostack, preserves_flags));
+            asm!("fcvtl {o:v}.4s, {i:v}.4h", o = out(vreg) c, i = in(vreg) both.1, options(pure, nomem, nostack, preserves_flags));
+            asm!("fcvtl2 {o:v}.4s, {i:v}.8h", o = out(vreg) d, i = in(vreg) both.1, options(pure, nomem, nostack, preserves_flags));
+            [a, b, c, d]
+        }
+    }
+}
+
+/// Whether heads of this shape are computed here.
+pub(super) fn takes(shape: &AttentionShape) -> bool {
+    shape.head_dim.is_multiple_of(LANES) && shape.value_dim.is_multiple_of(LANES)
+}
+
+/// `N` query heads `[N, head_dim]` over keys `[positions, head_dim]` and values `[positions, value_dim]`; `out`
+/// `[N, value_dim]` starts as zeros. Nothing is done where lengths disagree.
+#[target_feature(enable = "neon")]
+pub(super) fn heads<T: Cached, const N: usize>(
+    shape: &AttentionShape,
+    queries: &[f32],
+    keys: &[T],
+    values: &[T],
+    out: &mut [f32],
+) {
+    let (head_dim, value_dim) = (shape.head_dim, shape.value_dim);
+    let fits = keys.len() / head_dim * value_dim == values.len()
+        && queries.len() == N * head_dim
+        && out.len() == N * value_dim;
+    if !fits || !takes(shape) {
+        return;
+    }
+    let dots = |keys: &[T], scores: &mut [[f32; BLOCK]; N]| {
+        let visible = keys.len() / head_dim;
+        // SAFETY: `visible` keys and `N` queries are there; a block has at most `BLOCK` keys.
+        unsafe {
+            // The common size of heads gets loops of constant length.
+            if head_dim == 64 {
+                dots::<T, N>(
+                    queries.as_ptr(),
+                    keys.as_ptr(),
+                    64,
+                    visible,
+                    shape.scale,
+                    scores,
+                );
+            } else {
+                dots::<T, N>(
+                    queries.as_ptr(),
+                    keys.as_ptr(),
+                    head_dim,
+                    visible,
+                    shape.scale,
+                    scores,
+                );
+            }
+        }
+    };
+    let weigh = |weights: &[[f32; BLOCK]; N], values: &[T], out: &mut [f32]| {
+        for column in (0..value_dim).step_by(LANES) {
+            // SAFETY: sixteen columns from `column` on are there in each of the values and of the outputs.
+            unsafe {
+                let positions = values.len() / value_dim;
+                let values = values.as_ptr().add(column);
+                let out = out.as_mut_ptr().add(column);
+                weigh::<T, N>(weights, positions, values, value_dim, out);
+            }
+        }
+    };
+    online(shape, keys, values, out, dots, weigh);
+}
+
+/// The scores of `visible` keys with `N` queries.
+///
+/// # Safety
+/// `N * head_dim` queries and `visible * head_dim` numbers of keys must be readable; `visible` is at most the block's
+/// size, and `head_dim` a multiple of sixteen.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn dots<T: Cached, const N: usize>(
+    queries: *const f32,
+    keys: *const T,
+    head_dim: usize,
+    visible: usize,
+    scale: f32,
+    scores: &mut [[f32; BLOCK]; N],
+) {
+    let mut first = 0;
+    while first < visible {
+        let mut fours = [[vdupq_n_f32(0.0); 4]; N];
+        unrolled!(i < 4, at most 4, {
+            // A key that isn't there is taken for the last one, and its score forgotten.
+            let key = (first + i).min(visible - 1);
+            // SAFETY: the caller's promise.
+            let sums = unsafe { four_sums::<T, N>(queries, keys.add(key * head_dim), head_dim) };
+            unrolled!(head < N, at most 4, {
+                fours[head][i] = sums[head];
+            });
+        });
+        unrolled!(head < N, at most 4, {
+            let [a, b, c, d] = fours[head];
+            let sums = vpaddq_f32(add_halves(a, b), add_halves(c, d));
+            let at = scores[head].as_mut_ptr();
+            // SAFETY: a block's size is a multiple of four.
+            unsafe { vst1q_f32(at.add(first), vmulq_n_f32(sums, scale)) };
+        });
+        first += 4;
+    }
+    for scores in scores {
+        scores
+            .iter_mut()
+            .skip(visible)
+            .take(first - visible)
+            .for_each(|s| *s = f32::NEG_INFINITY);
+    }
+}
+
+/// The dot products of one key with `N` queries, as sixteen sums that were added down to four.
+///
+/// # Safety
+/// `N * head_dim` queries and `head_dim` numbers of the key must be readable.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn four_sums<T: Cached, const N: usize>(
+    queries: *const f32,
+    key: *const T,
+    head_dim: usize,
+) -> [float32x4_t; N] {
+    let mut sums = [[vdupq_n_f32(0.0); 4]; N];
+    let mut column = 0;
+    while column < head_dim {
+        // SAFETY: the caller's promise.
+        let key = unsafe { T::load(key.add(column)) };
+        unrolled!(head < N, at most 4, {
+            // SAFETY: the caller's promise.
+            let query = unsafe { f32::load(queries.add(head * head_dim + column)) };
+            unrolled!(i < 4, at most 4, {
+                sums[head][i] = vfmaq_f32(sums[head][i], key[i], query[i]);
+            });
+        });
+        column += LANES;
+    }
+    let mut fours = [vdupq_n_f32(0.0); N];
+    unrolled!(head < N, at most 4, {
+        let [a, b, c, d] = sums[head];
+        fours[head] = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+    });
+    fours
+}
+
+/// `a[0] + a[2]`, `a[1] + a[3]`, and the same of `b`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_halves(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    let (a, b) = (vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b));
+    let (low, high) = (vzip1q_f64(a, b), vzip2q_f64(a, b));
+    vaddq_f32(vreinterpretq_f32_f64(low), vreinterpretq_f32_f64(high))
+}
+
+/// Adds `positions` weighted values to sixteen columns of the outputs of `N` heads.
+///
+/// # Safety
+/// Those columns of the values and of the outputs, rows `value_dim` apart, must be there; `positions` is at most the
+/// block's size.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn weigh<T: Cached, const N: usize>(
+    weights: &[[f32; BLOCK]; N],
+    positions: usize,
+    values: *const T,
+    value_dim: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[vdupq_n_f32(0.0); 4]; N];
+        unrolled!(head < N, at most 4, {
+            sums[head] = f32::load(out.add(head * value_dim));
+        });
+        let mut value = values;
+        let mut position = 0;
+        while position + 4 <= positions {
+            let mut weight = [vdupq_n_f32(0.0); N];
+            unrolled!(head < N, at most 4, {
+                weight[head] = vld1q_f32(weights[head].as_ptr().add(position));
+            });
+            add::<T, N, 0>(&mut sums, value, &weight);
+            add::<T, N, 1>(&mut sums, value.add(value_dim), &weight);
+            add::<T, N, 2>(&mut sums, value.add(2 * value_dim), &weight);
+            add::<T, N, 3>(&mut sums, value.add(3 * value_dim), &weight);
+            value = value.add(4 * value_dim);
+            position += 4;
+        }
+        while position < positions {
+            let mut weight = [vdupq_n_f32(0.0); N];
+            unrolled!(head < N, at most 4, {
+                weight[head] = vdupq_n_f32(weights[head][position % BLOCK]);
+            });
+            add::<T, N, 0>(&mut sums, value, &weight);
+            value = value.add(value_dim);
+            position += 1;
+        }
+        unrolled!(head < N, at most 4, {
+            let [a, b, c, d] = sums[head];
+            vst1q_f32_x4(out.add(head * value_dim), float32x4x4_t(a, b, c, d));
+        });
+    }
+}
+
+/// Adds sixteen columns of one value, weighted by lane `LANE` of each head's weights.
+///
+/// # Safety
+/// Sixteen numbers must be readable at `value`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn add<T: Cached, const N: usize, const LANE: i32>(
+    sums: &mut [[float32x4_t; 4]; N],
+    value: *const T,
+    weight: &[float32x4_t; N],
+) {
+    // SAFETY: the caller's promise.
+    let value = unsafe { T::load(value) };
+    unrolled!(head < N, at most 4, {
+        unrolled!(i < 4, at most 4, {
+            sums[head][i] = vfmaq_laneq_f32::<LANE>(sums[head][i], value[i], weight[head]);
+        });
+    });
+}
