@@ -47,14 +47,25 @@ unsafe fn block_tile<
                 let x = record.add(token * (BLOCK + NUMBER_BYTES));
                 let numbers = x.add(BLOCK);
                 let start = numbers.add(if BITS == 4 { 8 } else { 12 });
-                // Two sums, for their latency.
-                let mut even = broadcast(start);
-                let mut odd = _mm512_setzero_si512();
-                unrolled!(j < BLOCK / 8, at most 4, {
-                    even = _mm512_dpbusd_epi32(even, columns[2 * j], broadcast(x.add(j * 8)));
-                    odd = _mm512_dpbusd_epi32(odd, columns[2 * j + 1], broadcast(x.add(j * 8 + 4)));
-                });
-                let dot = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
+                let mut dot = broadcast(start);
+                if TOKENS == 1 {
+                    // Two sums, for their latency: there is no other token to fill it.
+                    let mut odd = _mm512_setzero_si512();
+                    unrolled!(j < BLOCK / 8, at most 4, {
+                        dot = _mm512_dpbusd_epi32(dot, columns[2 * j], broadcast(x.add(j * 8)));
+                        odd = _mm512_dpbusd_epi32(
+                            odd,
+                            columns[2 * j + 1],
+                            broadcast(x.add(j * 8 + 4)),
+                        );
+                    });
+                    dot = _mm512_add_epi32(dot, odd);
+                } else {
+                    unrolled!(j < BLOCK / 4, {
+                        dot = _mm512_dpbusd_epi32(dot, columns[j], broadcast(x.add(j * 4)));
+                    });
+                }
+                let dot = _mm512_cvtepi32_ps(dot);
                 let factor = _mm512_mul_ps(_mm512_castsi512_ps(broadcast(numbers)), scale);
                 acc[token] = _mm512_fmadd_ps(dot, factor, acc[token]);
                 if OFFSET {
