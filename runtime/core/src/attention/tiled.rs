@@ -102,6 +102,7 @@ pub fn attend_tiled(
         queries,
         keys,
         values,
+        value_step: 1,
         mask,
     };
     let (scratch, _) = scratch.as_chunks_mut::<LANES>();
@@ -163,6 +164,9 @@ struct Call<'a> {
     queries: &'a [f32],
     keys: &'a [f32],
     values: &'a [f32],
+    /// From one column of a value to the next: 1, but if the compiler knew that, it would load columns as one vector
+    /// and take it apart again.
+    value_step: usize,
     mask: Mask<'a>,
 }
 
@@ -419,12 +423,16 @@ unsafe fn weigh_columns<const COLUMNS: usize, const VECTORS: usize>(
     column: usize,
     results: &mut [Lanes],
 ) {
-    let stride = call.shape.value_stride;
+    let (stride, step) = (call.shape.value_stride, call.value_step);
     let mut sums = [[[0f32; LANES]; VECTORS]; COLUMNS];
     for (position, weight) in weights.as_chunks::<VECTORS>().0.iter().enumerate() {
         unrolled!(c < COLUMNS, {
             // SAFETY: the caller's promise: the values have this position, with these columns.
-            let value = unsafe { *call.values.get_unchecked(position * stride + column + c) };
+            let value = unsafe {
+                *call
+                    .values
+                    .get_unchecked(position * stride + column + c * step)
+            };
             unrolled!(vector < VECTORS, at most 2, {
                 fma_lanes(&mut sums[c][vector], &weight[vector], &[value; LANES]);
             });
