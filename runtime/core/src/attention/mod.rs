@@ -12,6 +12,7 @@
 
 mod lanes;
 mod online;
+mod products;
 mod tiled;
 
 pub use lanes::narrow_to_f16;

@@ -8,9 +8,10 @@
 //! `e^(score - max)`, summed in the order of the positions; `out = fma(weight, v, out)` over the positions in order, and
 //! last `out * (1 / sum)`. No order is left to the instruction set, so all give the same bits.
 
-use super::lanes::fma_lanes;
+#[cfg(target_arch = "x86_64")]
+use super::products::Avx512;
+use super::products::{Lanes, Plain, Products};
 use crate::math::{LANES, exp};
-use crate::vector::unrolled;
 use crate::{Error, Isa, MatrixMut, Operand};
 
 /// The shapes and constants of a call of [`attend_tiled`]: one query head, one key and value head.
@@ -56,9 +57,6 @@ pub enum Mask<'a> {
     },
 }
 
-/// A vector of lanes, one for each token.
-type Lanes = [f32; LANES];
-
 /// The most vectors a tile of tokens has.
 const MAX_VECTORS: usize = 2;
 
@@ -102,7 +100,6 @@ pub fn attend_tiled(
         queries,
         keys,
         values,
-        value_step: 1,
         mask,
     };
     let (scratch, _) = scratch.as_chunks_mut::<LANES>();
@@ -114,7 +111,7 @@ pub fn attend_tiled(
         #[cfg(target_arch = "x86_64")]
         crate::IsaKind::Avx512Vnni => unsafe { avx512(&call, scratch, &mut out) },
         // SAFETY: `check` is what `run` asks for.
-        _ => unsafe { run::<4, 1>(&call, scratch, &mut out) },
+        _ => unsafe { run::<Plain, 4, 1>(&call, scratch, &mut out) },
     }
     Ok(())
 }
@@ -164,9 +161,6 @@ struct Call<'a> {
     queries: &'a [f32],
     keys: &'a [f32],
     values: &'a [f32],
-    /// From one column of a value to the next: 1, but if the compiler knew that, it would load columns as one vector
-    /// and take it apart again.
-    value_step: usize,
     mask: Mask<'a>,
 }
 
@@ -176,7 +170,7 @@ struct Call<'a> {
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn avx2(call: &Call<'_>, scratch: &mut [Lanes], out: &mut MatrixMut<'_>) {
     // SAFETY: the caller's promise.
-    unsafe { run::<4, 1>(call, scratch, out) }
+    unsafe { run::<Plain, 4, 1>(call, scratch, out) }
 }
 
 /// # Safety
@@ -185,7 +179,7 @@ unsafe fn avx2(call: &Call<'_>, scratch: &mut [Lanes], out: &mut MatrixMut<'_>) 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn avx512(call: &Call<'_>, scratch: &mut [Lanes], out: &mut MatrixMut<'_>) {
     // SAFETY: the caller's promise.
-    unsafe { run::<8, MAX_VECTORS>(call, scratch, out) }
+    unsafe { run::<Avx512, 8, MAX_VECTORS>(call, scratch, out) }
 }
 
 /// All tokens, `VECTORS` vectors of them at a time while there are so many, then one.
@@ -193,7 +187,7 @@ unsafe fn avx512(call: &Call<'_>, scratch: &mut [Lanes], out: &mut MatrixMut<'_>
 /// # Safety
 /// The slices of the call and the output must fit the shape, and `scratch` have [`tiled_scratch`] values.
 #[inline(always)]
-unsafe fn run<const ROWS: usize, const VECTORS: usize>(
+unsafe fn run<P: Products, const ROWS: usize, const VECTORS: usize>(
     call: &Call<'_>,
     scratch: &mut [Lanes],
     out: &mut MatrixMut<'_>,
@@ -204,10 +198,10 @@ unsafe fn run<const ROWS: usize, const VECTORS: usize>(
         // SAFETY: the caller's promise, and `first` is one of the tokens.
         unsafe {
             if left > LANES {
-                tile::<ROWS, VECTORS>(call, first, scratch, out);
+                tile::<P, ROWS, VECTORS>(call, first, scratch, out);
                 first += VECTORS * LANES;
             } else {
-                tile::<ROWS, 1>(call, first, scratch, out);
+                tile::<P, ROWS, 1>(call, first, scratch, out);
                 first += LANES;
             }
         }
@@ -219,7 +213,7 @@ unsafe fn run<const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile<P: Products, const ROWS: usize, const VECTORS: usize>(
     call: &Call<'_>,
     first: usize,
     scratch: &mut [Lanes],
@@ -243,10 +237,10 @@ unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
             .for_each(|(to, &x)| *to = x);
     }
     // SAFETY: the caller's promise: `scores` has a row for each position.
-    let largest = unsafe { score::<ROWS, VECTORS>(call, first, queries, scores) };
+    let largest = unsafe { score::<P, ROWS, VECTORS>(call, first, queries, scores) };
     let factors = to_weights::<VECTORS>(scores, &largest);
     // SAFETY: the caller's promise.
-    unsafe { weigh::<ROWS, VECTORS>(call, scores, &factors, results) };
+    unsafe { weigh::<P, ROWS, VECTORS>(call, scores, &factors, results) };
     for lane in 0..count {
         let column = results.as_flattened().iter().skip(lane);
         let column = column.step_by(VECTORS * LANES);
@@ -260,7 +254,7 @@ unsafe fn tile<const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn score<const ROWS: usize, const VECTORS: usize>(
+unsafe fn score<P: Products, const ROWS: usize, const VECTORS: usize>(
     call: &Call<'_>,
     first: usize,
     queries: &[Lanes],
@@ -272,10 +266,17 @@ unsafe fn score<const ROWS: usize, const VECTORS: usize>(
         // SAFETY: the caller's promise, and there are so many positions left.
         unsafe {
             if call.shape.positions - position >= ROWS {
-                score_rows::<ROWS, VECTORS>(call, first, position, queries, scores, &mut largest);
+                score_rows::<P, ROWS, VECTORS>(
+                    call,
+                    first,
+                    position,
+                    queries,
+                    scores,
+                    &mut largest,
+                );
                 position += ROWS;
             } else {
-                score_rows::<1, VECTORS>(call, first, position, queries, scores, &mut largest);
+                score_rows::<P, 1, VECTORS>(call, first, position, queries, scores, &mut largest);
                 position += 1;
             }
         }
@@ -288,7 +289,7 @@ unsafe fn score<const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn score_rows<const ROWS: usize, const VECTORS: usize>(
+unsafe fn score_rows<P: Products, const ROWS: usize, const VECTORS: usize>(
     call: &Call<'_>,
     first: usize,
     position: usize,
@@ -297,19 +298,14 @@ unsafe fn score_rows<const ROWS: usize, const VECTORS: usize>(
     largest: &mut [Lanes; VECTORS],
 ) {
     let stride = call.shape.key_stride;
-    let mut dots = [[[0f32; LANES]; VECTORS]; ROWS];
-    for (column, query) in queries.as_chunks::<VECTORS>().0.iter().enumerate() {
-        unrolled!(row < ROWS, {
-            // SAFETY: the caller's promise: the keys have these positions, each with a value for every column.
-            let key = unsafe { *call.keys.get_unchecked((position + row) * stride + column) };
-            unrolled!(vector < VECTORS, at most 2, {
-                fma_lanes(&mut dots[row][vector], &query[vector], &[key; LANES]);
-            });
-        });
-    }
+    // SAFETY: the caller's promise: the keys have these positions, each with a value for every query's column.
+    let mut dots = unsafe {
+        let keys = call.keys.as_ptr().add(position * stride);
+        P::products::<ROWS, VECTORS>(keys, stride, 1, queries)
+    };
     let rows = scores.as_chunks_mut::<VECTORS>().0.iter_mut();
     for (row, scores) in rows.skip(position).take(ROWS).enumerate() {
-        let mut found = dots[row];
+        let found = &mut dots[row];
         found
             .as_flattened_mut()
             .iter_mut()
@@ -327,7 +323,7 @@ unsafe fn score_rows<const ROWS: usize, const VECTORS: usize>(
         {
             *largest = if score > *largest { score } else { *largest };
         }
-        *scores = found;
+        *scores = *found;
     }
 }
 
@@ -365,13 +361,12 @@ fn to_weights<const VECTORS: usize>(
 ) -> [Lanes; VECTORS] {
     let mut sums = [[0f32; LANES]; VECTORS];
     for scores in scores.as_chunks_mut::<VECTORS>().0 {
-        unrolled!(vector < VECTORS, at most 2, {
-            for lane in 0..LANES {
-                let weight = exp(scores[vector][lane] - largest[vector][lane]);
-                scores[vector][lane] = weight;
-                sums[vector][lane] += weight;
+        for ((scores, largest), sums) in scores.iter_mut().zip(largest).zip(&mut sums) {
+            for ((score, largest), sum) in scores.iter_mut().zip(largest).zip(sums) {
+                *score = exp(*score - largest);
+                *sum += *score;
             }
-        });
+        }
     }
     for (sums, largest) in sums.iter_mut().zip(largest) {
         for (sum, &largest) in sums.iter_mut().zip(largest) {
@@ -390,7 +385,7 @@ fn to_weights<const VECTORS: usize>(
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn weigh<const ROWS: usize, const VECTORS: usize>(
+unsafe fn weigh<P: Products, const ROWS: usize, const VECTORS: usize>(
     call: &Call<'_>,
     weights: &[Lanes],
     factors: &[Lanes; VECTORS],
@@ -401,10 +396,10 @@ unsafe fn weigh<const ROWS: usize, const VECTORS: usize>(
         // SAFETY: the caller's promise, and there are so many columns left.
         unsafe {
             if call.shape.value_dim - column >= ROWS {
-                weigh_columns::<ROWS, VECTORS>(call, weights, factors, column, results);
+                weigh_columns::<P, ROWS, VECTORS>(call, weights, factors, column, results);
                 column += ROWS;
             } else {
-                weigh_columns::<1, VECTORS>(call, weights, factors, column, results);
+                weigh_columns::<P, 1, VECTORS>(call, weights, factors, column, results);
                 column += 1;
             }
         }
@@ -416,28 +411,18 @@ unsafe fn weigh<const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn weigh_columns<const COLUMNS: usize, const VECTORS: usize>(
+unsafe fn weigh_columns<P: Products, const COLUMNS: usize, const VECTORS: usize>(
     call: &Call<'_>,
     weights: &[Lanes],
     factors: &[Lanes; VECTORS],
     column: usize,
     results: &mut [Lanes],
 ) {
-    let (stride, step) = (call.shape.value_stride, call.value_step);
-    let mut sums = [[[0f32; LANES]; VECTORS]; COLUMNS];
-    for (position, weight) in weights.as_chunks::<VECTORS>().0.iter().enumerate() {
-        unrolled!(c < COLUMNS, {
-            // SAFETY: the caller's promise: the values have this position, with these columns.
-            let value = unsafe {
-                *call
-                    .values
-                    .get_unchecked(position * stride + column + c * step)
-            };
-            unrolled!(vector < VECTORS, at most 2, {
-                fma_lanes(&mut sums[c][vector], &weight[vector], &[value; LANES]);
-            });
-        });
-    }
+    // SAFETY: the caller's promise: the values have a row for each position, with these columns.
+    let sums = unsafe {
+        let values = call.values.as_ptr().add(column);
+        P::products::<COLUMNS, VECTORS>(values, 1, call.shape.value_stride, weights)
+    };
     let rows = results.as_chunks_mut::<VECTORS>().0.iter_mut();
     for (result, sums) in rows.skip(column).zip(sums) {
         for ((result, sums), factors) in result.iter_mut().zip(sums).zip(factors) {
