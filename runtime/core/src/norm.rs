@@ -1,4 +1,4 @@
-//! Root-mean-square and layer normalisation.
+//! Root-mean-square and layer normalisation, and the addition that comes before it.
 
 use crate::math::{LANES, sqrt, sum_lanes};
 use crate::vector::for_each_isa;
@@ -53,9 +53,21 @@ pub fn layer_norm(
     {
         layer_norm_row(isa, x, weight, epsilon, out);
         if let Some(bias) = bias {
-            out.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            add_loop(isa, out, bias);
         }
     }
+    Ok(())
+}
+
+/// In place `y + x`: residuals and biases.
+///
+/// # Errors
+/// [`Error::Length`] when the lengths differ.
+pub fn add(isa: Isa, y: &mut [f32], x: &[f32]) -> Result<(), Error> {
+    if y.len() != x.len() {
+        return Err(Error::Length(Operand::Input));
+    }
+    add_loop(isa, y, x);
     Ok(())
 }
 
@@ -86,6 +98,14 @@ fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
         *lane += term(value);
     }
     sum_lanes(lanes)
+}
+
+for_each_isa! {
+    fn add_loop(y: &mut [f32], x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
 }
 
 for_each_isa! {

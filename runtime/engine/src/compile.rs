@@ -1,13 +1,13 @@
 //! From a rewritten graph to a plan that tract runs, with our ops and their packed weights in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_core::internal::*;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceModel};
 
 use crate::Error;
 use crate::import::{OnnxModel, guard};
-use crate::ops::{self, Machine};
+use crate::ops::{self, Machine, SessionScratch};
 use crate::plan;
 use crate::rewrite::{self, OpSpec};
 
@@ -20,6 +20,30 @@ pub(crate) struct Compiled {
     pub inputs: Vec<String>,
     /// The graph's outputs.
     pub outputs: Vec<String>,
+    /// Encoders: what a run leaves for the next, its working memory.
+    idle: Mutex<Vec<TypedSimpleState>>,
+}
+
+impl Compiled {
+    /// Runs the plan with working memory that an earlier run left, if there is any.
+    ///
+    /// # Errors
+    /// Whatever an op refuses.
+    pub(crate) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = idle().pop();
+        let mut state = match left {
+            Some(state) => state,
+            None => {
+                let mut state = self.plan.spawn()?;
+                state.turn_state.shared.insert(SessionScratch::default());
+                state
+            }
+        };
+        let outputs = state.run(inputs)?;
+        idle().push(state);
+        Ok(outputs)
+    }
 }
 
 /// Makes a plan of a rewritten graph. With `one_sequence`, the first axis of each input is 1.
@@ -55,6 +79,7 @@ pub(crate) fn compile(
         plan: plan.map_err(failed)?,
         inputs,
         outputs,
+        idle: Mutex::default(),
     })
 }
 

@@ -146,7 +146,7 @@ impl Inner {
                     let tensor = Tensor::from_shape(&shape, numbers)?;
                     inputs.push(tensor.cast_to_dt(wanted)?.into_owned().into_tvalue());
                 }
-                let outputs = compiled.plan.run(inputs)?;
+                let outputs = compiled.run(inputs)?;
                 let output = outputs
                     .get(index)
                     .context("the graph has too few outputs")?;

@@ -16,13 +16,7 @@ use crate::failure::Hint;
 /// # Errors
 /// A folder that isn't a model, or a model that is no decoder.
 pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
-    let options = LoadOptions {
-        threads: model.threads,
-        kv: cache.kv.into(),
-        context: cache.context.map(NonZeroUsize::get),
-        ..LoadOptions::default()
-    };
-    let loaded = load(&model.model, &options)?;
+    let loaded = any(model, cache)?;
     if loaded.kind() != ModelKind::Decoder {
         bail!(
             anyhow::anyhow!("{} does not generate text", model.model.display()).context(Hint(
@@ -32,6 +26,20 @@ pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
         );
     }
     Ok(loaded)
+}
+
+/// Loads a model of either kind; the cache's options are a decoder's.
+///
+/// # Errors
+/// A folder that isn't a model.
+pub fn any(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
+    let options = LoadOptions {
+        threads: model.threads,
+        kv: cache.kv.into(),
+        context: cache.context.map(NonZeroUsize::get),
+        ..LoadOptions::default()
+    };
+    load(&model.model, &options)
 }
 
 /// Loads a model that turns sentences into vectors.

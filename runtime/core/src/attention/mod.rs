@@ -7,7 +7,8 @@
 //!
 //! Keys and values are read (and f16 widened) once for up to four query heads. Dot products run over sixteen
 //! sums added as a tree, and blocks start at the first visible position, so a token gets the same bits on
-//! every instruction set, and whether it came alone or in a prompt.
+//! every instruction set, and whether it came alone or in a prompt. Encoders, whose tokens all come at once, have a
+//! form of their own: [`attend_tiled`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -15,8 +16,11 @@ mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod online;
+mod products;
+mod tiled;
 
 pub use lanes::narrow_to_f16;
+pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
 use crate::{Error, Floats, Isa, MatrixMut, Operand};
 

@@ -40,7 +40,6 @@ pub use activations::ActivationLayout;
 
 use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
 use activations::MAX_GROUP;
-use core::mem::MaybeUninit;
 use core::ops::Range;
 use kernel::{Implementation, Tile};
 use layout::{ROW_TILE, TileShape, tiles};
@@ -319,38 +318,31 @@ impl LinearKernel {
         if out.rows() != tokens || out.columns() != range.len() {
             return Err(Error::Length(Operand::Output));
         }
+        let mut call = Tile {
+            weights: packed.as_ptr(),
+            shape,
+            activations: activations.as_ptr(),
+            out: out.as_mut_ptr(),
+            out_stride: out.stride(),
+        };
         for tile in tile_range {
             let column = tile * ROW_TILE - range.start;
             let width = ROW_TILE.min(range.len() - column);
-            let whole = width == ROW_TILE;
+            call.weights = packed.as_ptr().wrapping_add(tile * shape.bytes);
             let mut first = 0;
             let groups = self.implementation.activations.groups;
             for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
                 while first + count <= tokens {
-                    let mut edge = [const { MaybeUninit::<f32>::uninit() }; ROW_TILE * MAX_GROUP];
                     // SAFETY: `out` has `tokens` rows, so row `first` and column `column` are inside; `packed` has
                     // `tile_range.end` tiles; the activations have `tokens` tokens: lengths were checked above.
-                    // A tile that hangs over the last row writes to `edge`, which has room for the largest group.
                     // The `Isa` in `self` proves that the CPU has the instructions.
                     unsafe {
-                        let target = out.as_mut_ptr().add(first * out.stride() + column);
-                        function(&Tile {
-                            weights: packed.as_ptr().add(tile * shape.bytes),
-                            shape,
-                            activations: activations.as_ptr().add(first * inputs.token_bytes),
-                            out: if whole {
-                                target
-                            } else {
-                                edge.as_mut_ptr().cast()
-                            },
-                            out_stride: if whole { out.stride() } else { ROW_TILE },
-                        });
-                        if !whole {
-                            for token in 0..count {
-                                let from = edge.as_ptr().cast::<f32>().add(token * ROW_TILE);
-                                let to = target.add(token * out.stride());
-                                core::ptr::copy_nonoverlapping(from, to, width);
-                            }
+                        call.activations = activations.as_ptr().add(first * inputs.token_bytes);
+                        call.out = out.as_mut_ptr().add(first * out.stride() + column);
+                        if width == ROW_TILE {
+                            function(&call);
+                        } else {
+                            edge_tile(*function, &call, count, width);
                         }
                     }
                     first += count;
@@ -358,6 +350,28 @@ impl LinearKernel {
             }
         }
         Ok(())
+    }
+}
+
+/// A tile that hangs over the last row: only `width` results of each of `count` tokens are wanted.
+///
+/// # Safety
+/// As [`kernel::TileFn`], but `tile.out` has room for `width` results a token only.
+#[cold]
+unsafe fn edge_tile(function: kernel::TileFn, tile: &Tile, count: usize, width: usize) {
+    let mut results = [0f32; ROW_TILE * MAX_GROUP];
+    let whole = Tile {
+        out: results.as_mut_ptr(),
+        out_stride: ROW_TILE,
+        ..*tile
+    };
+    // SAFETY: `results` has room for the largest group; the rest is the caller's promise.
+    unsafe {
+        function(&whole);
+        for (token, results) in results.chunks_exact(ROW_TILE).take(count).enumerate() {
+            let to = tile.out.add(token * tile.out_stride);
+            core::ptr::copy_nonoverlapping(results.as_ptr(), to, width);
+        }
     }
 }
 

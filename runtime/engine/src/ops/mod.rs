@@ -13,6 +13,7 @@ mod placeholder;
 mod quant_gather;
 mod quant_linear;
 mod scratch;
+mod self_attention;
 
 use std::sync::Arc;
 
@@ -84,6 +85,9 @@ fn make(spec: OpSpec, machine: &Machine) -> TractResult<Box<dyn TypedOp>> {
         }
         OpSpec::Gather(source, _) => Box::new(QuantGather::new(RowTable::new(source))),
         OpSpec::Attention(attention) => Box::new(KvAttention::new(attention, machine)?),
+        OpSpec::SelfAttention(attention) => {
+            Box::new(self_attention::SelfAttention::new(attention, machine))
+        }
         OpSpec::Norm(norm) => Box::new(norm::Norm::new(norm, isa)),
         OpSpec::Activation(activation) => Box::new(activation::Activate::new(activation, isa)),
         OpSpec::Taken => bail!("a description was used twice"),

@@ -79,10 +79,7 @@ impl EvalOp for Norm {
         let mut sum = stream.into_tensor();
         // SAFETY: types were checked when the graph was made: both are f32.
         let values = unsafe { sum.as_slice_mut_unchecked::<f32>() };
-        values
-            .iter_mut()
-            .zip(floats(&delta)?)
-            .for_each(|(x, d)| *x += d);
+        norm::add(self.isa, values, floats(&delta)?).map_err(core_error)?;
         let sum = sum.into_tvalue();
         let normed = self.normalise(floats(&sum)?, sum.shape())?;
         Ok(tvec!(normed, sum))

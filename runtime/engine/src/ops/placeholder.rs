@@ -31,6 +31,7 @@ pub(crate) fn build(
         columns: columns.ints.iter().copied().collect(),
         looks_up: node.op_type == rewrite::GATHER,
         half: find("half").is_some_and(|half| half.i != 0),
+        streams: find("streams").and_then(|count| usize::try_from(count.i).ok()),
     };
     Ok((expand(placeholder), vec![]))
 }
@@ -51,6 +52,8 @@ struct Placeholder {
     looks_up: bool,
     /// A look-up's output is f16.
     half: bool,
+    /// How many inputs are activations; all if absent. Truth values among the others stay as they are.
+    streams: Option<usize>,
 }
 
 impl Placeholder {
@@ -116,6 +119,11 @@ impl Expansion for Placeholder {
         let mut sources: TVec<OutletId> = tvec!();
         for (index, &input) in inputs.iter().enumerate() {
             let given = model.outlet_fact(input)?.datum_type;
+            let is_stream = self.streams.is_none_or(|count| index < count);
+            if !is_stream && given == bool::datum_type() {
+                sources.push(input);
+                continue;
+            }
             half |= given == f16::datum_type();
             sources.push(match given == wanted {
                 true => input,
@@ -154,8 +162,9 @@ impl TypedOp for Placeholder {
         if !self.looks_up {
             let rows =
                 |fact: &TypedFact| fact.shape.iter().rev().skip(1).cloned().collect::<Vec<_>>();
+            let streams = inputs.iter().take(self.streams.unwrap_or(usize::MAX));
             ensure!(
-                inputs.iter().all(|other| rows(other) == rows(input)),
+                streams.into_iter().all(|other| rows(other) == rows(input)),
                 "the inputs of {} have different shapes",
                 self.op_type
             );

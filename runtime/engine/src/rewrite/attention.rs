@@ -241,7 +241,7 @@ fn replace(draft: &mut Draft, found: Found) {
 }
 
 /// Makes one layer of the three that give queries, keys and values; returns its output.
-fn merge(draft: &mut Draft, bases: &[String; 3], name: &str) -> Option<String> {
+pub(super) fn merge(draft: &mut Draft, bases: &[String; 3], name: &str) -> Option<String> {
     let mut ids = Vec::new();
     for base in bases {
         let (id, _) = draft.producer(base)?;

@@ -258,6 +258,7 @@ impl Draft {
                 int_attribute("spec", index),
                 ints_attribute("columns", spec.columns()),
                 int_attribute("half", spec.gives_half().into()),
+                int_attribute("streams", spec.streams().map_or(-1, |count| count as i64)),
             ],
             input: inputs,
             output: outputs,

@@ -19,6 +19,7 @@ mod linear;
 mod node;
 mod norm;
 mod operand;
+mod self_attention;
 mod spec;
 
 pub(crate) use draft::Draft;
@@ -48,6 +49,7 @@ pub(crate) fn rewrite_graph(mut model: OnnxModel) -> Result<Rewritten, Error> {
     foreign_half::widen(&mut model, Interface::Kept)?;
     let mut draft = Draft::new(model)?;
     rewrite_ops(&mut draft)?;
+    self_attention::rewrite(&mut draft);
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
     let (model, specs) = draft.finish();

@@ -18,6 +18,8 @@ pub(crate) enum OpSpec {
     Gather(WeightSource, FloatWidth),
     /// Attention of new tokens over a cache of all tokens, which is the op's own state.
     Attention(AttentionSpec),
+    /// Attention of all tokens over all of them.
+    SelfAttention(SelfAttentionSpec),
     /// Normalisation over the last axis.
     Norm(NormSpec),
     /// An activation by itself.
@@ -185,6 +187,25 @@ pub(crate) struct AttentionSpec {
     pub inputs: AttentionInputs,
 }
 
+/// Attention without a cache or positions: every token sees every other, but for what a mask hides.
+#[derive(Debug, Clone)]
+pub(crate) struct SelfAttentionSpec {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Columns of a query or key of one head.
+    pub head_dim: usize,
+    /// Columns of a value of one head.
+    pub value_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// How queries, keys and values come in.
+    pub inputs: AttentionInputs,
+    /// Whether a mask comes in after them.
+    pub masked: bool,
+}
+
 /// RMS normalisation within a head.
 #[derive(Debug, Clone)]
 pub(crate) struct HeadNorm {
@@ -287,6 +308,7 @@ impl OpSpec {
             OpSpec::Gated(..) => "FurlongGatedLinear",
             OpSpec::Gather(..) => GATHER,
             OpSpec::Attention(_) => "FurlongKvAttention",
+            OpSpec::SelfAttention(_) => "FurlongSelfAttention",
             OpSpec::Norm(_) => "FurlongNorm",
             OpSpec::Activation(_) => "FurlongActivation",
             OpSpec::Taken => "FurlongTaken",
@@ -294,11 +316,12 @@ impl OpSpec {
     }
 
     /// All op types that [`OpSpec::op_type`] can give.
-    pub(crate) const OP_TYPES: [&'static str; 6] = [
+    pub(crate) const OP_TYPES: [&'static str; 7] = [
         "FurlongQuantLinear",
         "FurlongGatedLinear",
         GATHER,
         "FurlongKvAttention",
+        "FurlongSelfAttention",
         "FurlongNorm",
         "FurlongActivation",
     ];
@@ -306,6 +329,14 @@ impl OpSpec {
     /// Whether the output is f16 although the input can't tell.
     pub(crate) fn gives_half(&self) -> bool {
         matches!(self, OpSpec::Gather(_, FloatWidth::F16))
+    }
+
+    /// How many of its inputs are activations, f32 and of the same rows; those after them are taken as they are.
+    pub(crate) fn streams(&self) -> Option<usize> {
+        match self {
+            OpSpec::SelfAttention(attention) => Some(attention.inputs.count()),
+            _ => None,
+        }
     }
 
     /// The last dimension of each output; -1 where it is that of the first input.
@@ -316,6 +347,9 @@ impl OpSpec {
             OpSpec::Gated(linear, _) => vec![columns(linear.rows() / 2)],
             OpSpec::Gather(weights, _) => vec![columns(weights.cols)],
             OpSpec::Attention(attention) => vec![columns(attention.query_columns())],
+            OpSpec::SelfAttention(attention) => {
+                vec![columns(attention.heads * attention.value_dim)]
+            }
             OpSpec::Norm(norm) if norm.residual => vec![-1, -1],
             OpSpec::Norm(_) | OpSpec::Activation(_) => vec![-1],
             OpSpec::Taken => vec![],

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use furlong_core::{DenseWeights, Floats, Isa, LinearKernel, MatrixMut, Weights, f16};
+use furlong_core::{DenseWeights, Floats, Isa, LinearKernel, MatrixMut, Weights, f16, norm};
 
 use super::{Buffer, SourceView};
 use crate::pool::Pool;
@@ -164,7 +164,7 @@ impl PackedMatrix {
         };
         for token in 0..tokens {
             let row = out.row_mut(token).unwrap_or_default();
-            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            norm::add(self.kernel.isa(), row, bias)?;
         }
         Ok(())
     }

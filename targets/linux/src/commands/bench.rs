@@ -1,9 +1,11 @@
 //! `furlong bench`: how fast a model reads a prompt and writes an answer on this machine.
 //!
 //! As llama.cpp's `llama-bench` does it: the prompt is read into an empty cache, and the answer is written from an empty cache too,
-//! each some times over; the median counts. The answer's tokens are the likeliest ones, choosing them included.
+//! each some times over; the median counts. The answer's tokens are the likeliest ones, choosing them included. A model that
+//! embeds is measured by `bench_encoder`.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -12,9 +14,10 @@ use clap::Args;
 use furlong::machine::{bandwidth, clock};
 use furlong_core::Isa;
 use furlong_core::argmax::argmax;
-use furlong_runtime::{Model, Session};
+use furlong_runtime::{Model, ModelKind, Session};
 use serde::Serialize;
 
+use super::bench_encoder;
 use crate::cli::{CacheArgs, ModelArgs};
 use crate::{model, text};
 
@@ -24,6 +27,9 @@ use crate::{model, text};
 Example:
   furlong bench --model smollm2-q4 -p 128 -n 64
   furlong bench --model smollm2-q4 -p 128 -n 64 --threads 1 --repeat 5 --json
+  furlong bench --model minilm-q8 -p 32
+
+A model that embeds, in a folder or an .onnx file, is measured on one sentence of -p tokens.
 
 Decoding reads every weight once a token: its ceiling is the memory bandwidth, measured with as many threads, divided by the \
 bytes of weights.")]
@@ -44,6 +50,24 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+impl BenchArgs {
+    pub(super) fn model(&self) -> &Path {
+        &self.model.model
+    }
+
+    pub(super) fn prompt(&self) -> usize {
+        self.prompt.get()
+    }
+
+    pub(super) fn repeat(&self) -> usize {
+        self.repeat.get()
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
 }
 
 /// What `--json` prints.
@@ -72,9 +96,9 @@ struct Output {
 
 /// Time on the clock and on the processors.
 #[derive(Debug, Clone, Copy)]
-struct Cost {
-    wall: Duration,
-    cpu: Duration,
+pub(super) struct Cost {
+    pub wall: Duration,
+    pub cpu: Duration,
 }
 
 /// Runs the command.
@@ -83,7 +107,11 @@ struct Cost {
 /// Whatever keeps the model from running.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let model = model::decoder(&args.model, &args.cache)?;
+    let model = model::any(&args.model, &args.cache)?;
+    if model.kind() == ModelKind::Encoder {
+        bench_encoder::run(args, &model, start)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let tokenizer = model::tokenizer(&args.model.model);
     let load_s = start.elapsed().as_secs_f64();
     // Its loading counts, but a folder without one can still be measured.
@@ -141,7 +169,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
 }
 
 /// Tokens without meaning, the same each time, spread over the vocabulary: what they say does not change the work.
-fn prompt_tokens(model: &Model, count: usize) -> Vec<u32> {
+pub(super) fn prompt_tokens(model: &Model, count: usize) -> Vec<u32> {
     let vocab = u64::try_from(model.vocab_size()).unwrap_or(1).max(1);
     (1..=count as u64)
         .map(|index| u32::try_from(index.wrapping_mul(2_654_435_761) % vocab).unwrap_or(0))
@@ -165,7 +193,7 @@ fn largest(logits: &[f32]) -> u32 {
     u32::try_from(best).unwrap_or(0)
 }
 
-fn measure(work: impl FnOnce() -> Result<(), furlong_runtime::Error>) -> Result<Cost> {
+pub(super) fn measure(work: impl FnOnce() -> Result<(), furlong_runtime::Error>) -> Result<Cost> {
     let (wall, cpu) = (Instant::now(), clock::process_cpu());
     work()?;
     Ok(Cost {
@@ -175,7 +203,7 @@ fn measure(work: impl FnOnce() -> Result<(), furlong_runtime::Error>) -> Result<
 }
 
 /// The median of each clock on its own; of an even number the slower of the two in the middle.
-fn median(costs: Vec<Cost>) -> Cost {
+pub(super) fn median(costs: Vec<Cost>) -> Cost {
     let middle = |clock: fn(&Cost) -> Duration| {
         let mut times: Vec<Duration> = costs.iter().map(clock).collect();
         times.sort();

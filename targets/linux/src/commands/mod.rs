@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod bench;
+mod bench_encoder;
 pub mod chat;
 pub mod doctor;
 pub mod embed;
