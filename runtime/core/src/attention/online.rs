@@ -7,7 +7,7 @@ use crate::vector::unrolled;
 use crate::{Isa, f16};
 
 /// Positions of a block of the online softmax.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// The instruction set's copy of [`heads`] for each kind of cache.
 macro_rules! for_cache {
@@ -125,7 +125,7 @@ fn online<L: Load, const N: usize>(
 /// Turns the scores of a block, a multiple of sixteen, into weights against the running maximum. Updates that and the
 /// running sum; returns the factor for what was summed before.
 #[inline(always)]
-fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+pub(super) fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for scores in scores.as_chunks::<LANES>().0 {
         for (lane, &score) in lanes.iter_mut().zip(scores) {

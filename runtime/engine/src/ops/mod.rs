@@ -84,7 +84,7 @@ fn make(spec: OpSpec, machine: &Machine) -> TractResult<Box<dyn TypedOp>> {
         }
         OpSpec::Gather(source, _) => Box::new(QuantGather::new(RowTable::new(source))),
         OpSpec::Attention(attention) => Box::new(KvAttention::new(attention, machine)?),
-        OpSpec::Norm(norm) => Box::new(norm::Norm::new(norm, isa)),
+        OpSpec::Norm(norm) => Box::new(norm::Norm::new(norm, machine)),
         OpSpec::Activation(activation) => Box::new(activation::Activate::new(activation, isa)),
         OpSpec::Taken => bail!("a description was used twice"),
     })
