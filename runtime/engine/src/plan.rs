@@ -115,7 +115,12 @@ impl Planner {
         match &self.ops {
             Ops::Stock(executor) => {
                 let graph = parse(&self.model, guard::onnx())?;
-                Ok(optimise(graph, inputs, |_| Ok(()), |_| Ok(executor.clone())))
+                Ok(optimise(
+                    graph,
+                    inputs,
+                    |_| Ok(()),
+                    |_| Ok(executor.clone()),
+                ))
             }
             Ops::Ours(machine) => {
                 let Rewritten { model, specs, .. } = rewrite_graph(self.model.clone())?;

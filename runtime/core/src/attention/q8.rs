@@ -33,7 +33,10 @@ impl<'a> Q8Rows<'a> {
     fn rows(self, start: usize, end: usize, columns: usize) -> Q8Rows<'a> {
         let scales = q8_scales(columns);
         Q8Rows {
-            codes: self.codes.get(start * columns..end * columns).unwrap_or(&[]),
+            codes: self
+                .codes
+                .get(start * columns..end * columns)
+                .unwrap_or(&[]),
             scales: self.scales.get(start * scales..end * scales).unwrap_or(&[]),
         }
     }
@@ -227,7 +230,9 @@ fn weigh<const N: usize>(
             let out = out.get(head * value_dim + start..).unwrap_or(&[]);
             sums[head] = sixteen(out.get(..width).unwrap_or(&[]));
         });
-        let rows = codes.chunks_exact(value_dim).zip(scales.chunks_exact(shared));
+        let rows = codes
+            .chunks_exact(value_dim)
+            .zip(scales.chunks_exact(shared));
         for (position, (codes, scales)) in rows.enumerate() {
             let scale = scales.get(start / SHARED).copied().unwrap_or(0.0);
             let value = widen(codes.get(start..start + width).unwrap_or(&[]), scale);

@@ -246,7 +246,10 @@ fn eight_bits_are_as_exact_as_their_codes() {
             },
         };
         let q = numbers(tokens * shape.query_stride, 1);
-        let (k, v) = (numbers(positions * head_dim, 2), numbers(positions * value_dim, 3));
+        let (k, v) = (
+            numbers(positions * head_dim, 2),
+            numbers(positions * value_dim, 3),
+        );
         let narrowed = |isa, x: &[f32], columns: usize| {
             let scales = q8_scales(columns);
             let mut codes = std::vec![0; x.len()];

@@ -62,7 +62,11 @@ struct Board {
 
 impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Board({})", if self.job.is_some() { "open" } else { "closed" })
+        write!(
+            f,
+            "Board({})",
+            if self.job.is_some() { "open" } else { "closed" }
+        )
     }
 }
 
@@ -158,9 +162,14 @@ impl Shared {
         watch(done, CLOSING, || self.inside.load(Ordering::Acquire) == 0);
         let mut board = self.board();
         while self.inside.load(Ordering::Acquire) > 0 {
-            board = self.left.wait(board).unwrap_or_else(PoisonError::into_inner);
+            board = self
+                .left
+                .wait(board)
+                .unwrap_or_else(PoisonError::into_inner);
         }
-        board.stalls.waited(done.duration_since(begun), done.elapsed(), done);
+        board
+            .stalls
+            .waited(done.duration_since(begun), done.elapsed(), done);
         board.panic.take()
     }
 

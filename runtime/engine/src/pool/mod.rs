@@ -185,9 +185,13 @@ pub(crate) fn graph_threads(count: usize) -> Result<Arc<rayon::ThreadPool>, Erro
         .num_threads(count)
         .thread_name(|index| format!("furlong-graph-{index}"))
         .build();
-    threads.map(Arc::new).map_err(|error| no_threads(count, &error))
+    threads
+        .map(Arc::new)
+        .map_err(|error| no_threads(count, &error))
 }
 
 fn no_threads(count: usize, error: &dyn std::fmt::Display) -> Error {
-    Error::Usage(format!("can't start {count} threads: {error}; ask for fewer"))
+    Error::Usage(format!(
+        "can't start {count} threads: {error}; ask for fewer"
+    ))
 }
