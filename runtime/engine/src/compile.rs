@@ -71,9 +71,9 @@ pub(crate) fn compile(
     if one_sequence {
         fix_batch(&mut graph).map_err(failed)?;
     }
-    let executor = plan::machine_executor(machine);
-    let plan = plan::optimise(graph, None, &executor, |typed| {
-        ops::bind(typed, specs, machine)
+    let bind = |typed: &mut TypedModel| ops::bind(typed, specs, machine);
+    let plan = plan::optimise(graph, None, bind, |graph| {
+        plan::machine_executor(machine, graph)
     });
     Ok(Compiled {
         plan: plan.map_err(failed)?,

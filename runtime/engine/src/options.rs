@@ -14,14 +14,17 @@ pub enum KvFormat {
     F16,
     /// Single precision: what the model computes, unrounded.
     F32,
+    /// Eight bits, with a scale for each 32 numbers: little more than half of half precision.
+    Q8,
 }
 
 impl KvFormat {
-    /// Bytes a number.
-    pub fn bytes(self) -> usize {
+    /// Bytes of a key or a value of `head_dim` numbers.
+    pub fn row_bytes(self, head_dim: usize) -> usize {
         match self {
-            KvFormat::F16 => 2,
-            KvFormat::F32 => 4,
+            KvFormat::F16 => head_dim * 2,
+            KvFormat::F32 => head_dim * 4,
+            KvFormat::Q8 => head_dim + 4 * furlong_core::attention::q8_scales(head_dim),
         }
     }
 }

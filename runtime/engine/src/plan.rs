@@ -16,7 +16,7 @@ use tract_onnx::tract_hir::infer::{InferenceFact, InferenceModel, InferenceModel
 use crate::graph::GraphOptions;
 use crate::import::{OnnxModel, TableResolver, guard};
 use crate::ops::{self, Machine};
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::rewrite::{self, Rewritten, rewrite_graph};
 use crate::{Array, Error, KvFormat};
 
@@ -88,7 +88,7 @@ impl Planner {
         let ops = match options.stock {
             true => {
                 model.check_supported(guard::is_known)?;
-                Ops::Stock(executor(threads.get())?)
+                Ops::Stock(executor(threads)?)
             }
             false => {
                 let pool = Arc::new(Pool::new(threads)?);
@@ -115,7 +115,12 @@ impl Planner {
         match &self.ops {
             Ops::Stock(executor) => {
                 let graph = parse(&self.model, guard::onnx())?;
-                Ok(optimise(graph, inputs, executor, |_| Ok(())))
+                Ok(optimise(
+                    graph,
+                    inputs,
+                    |_| Ok(()),
+                    |_| Ok(executor.clone()),
+                ))
             }
             Ops::Ours(machine) => {
                 let Rewritten { model, specs, .. } = rewrite_graph(self.model.clone())?;
@@ -123,9 +128,9 @@ impl Planner {
                 let mut onnx = guard::onnx_with_fixes();
                 ops::register(&mut onnx.op_register);
                 let graph = parse(&model, onnx)?;
-                let executor = machine_executor(machine);
-                Ok(optimise(graph, inputs, &executor, |typed| {
-                    ops::bind(typed, specs, machine)
+                let bind = |typed: &mut TypedModel| ops::bind(typed, specs, machine);
+                Ok(optimise(graph, inputs, bind, |graph| {
+                    machine_executor(machine, graph)
                 }))
             }
         }
@@ -144,21 +149,26 @@ impl Planner {
     }
 }
 
-/// The threads of tract's own operators beside ours: those of the pool that the plan runs in,
-/// which is what rayon takes for the global one there.
-pub(crate) fn machine_executor(machine: &Machine) -> Executor {
-    match machine.pool.threads() {
-        1 => Executor::SingleThread,
-        _ => Executor::RayonGlobal,
+/// The threads of tract's own operators beside ours: where one of them is worth sharing, those that the pool enters,
+/// which rayon takes for the global ones there.
+pub(crate) fn machine_executor(machine: &Machine, graph: &TypedModel) -> TractResult<Executor> {
+    let shared = |node: &TypedNode| WORTH_SHARING.contains(&node.op.name().as_ref());
+    if machine.pool.threads() == 1 || !graph.nodes().iter().any(shared) {
+        return Ok(Executor::SingleThread);
     }
+    machine.pool.start_graph_threads()?;
+    Ok(Executor::RayonGlobal)
 }
 
-/// Optimises a parsed graph. `bind` may put other operators in before tract does.
+/// tract's operators that take long enough for its threads; others gain nothing in a transformer.
+const WORTH_SHARING: [&str; 4] = ["OptMatMul", "FlashSDPA", "Conv", "DepthWiseConv"];
+
+/// Optimises a parsed graph. `bind` may put other operators in before tract does; `executor` then chooses its threads.
 pub(crate) fn optimise(
     mut graph: InferenceModel,
     inputs: Option<&[PlanInput]>,
-    executor: &Executor,
     bind: impl FnOnce(&mut TypedModel) -> TractResult<()>,
+    executor: impl FnOnce(&TypedModel) -> TractResult<Executor>,
 ) -> TractResult<Arc<TypedSimplePlan>> {
     shielded(|| {
         for (index, input) in inputs.unwrap_or(&[]).iter().enumerate() {
@@ -170,7 +180,7 @@ pub(crate) fn optimise(
         let model = typed.into_optimized()?;
         check_sizes(&model, &SymbolValues::default())?;
         let options = RunOptions {
-            executor: Some(executor.clone()),
+            executor: Some(executor(&model)?),
             ..Default::default()
         };
         TypedSimplePlan::new_with_options(model, &options)
@@ -234,16 +244,11 @@ fn check_sizes(model: &TypedModel, symbols: &SymbolValues) -> TractResult<()> {
 ///
 /// # Errors
 /// [`Error::Usage`] when the system doesn't give them.
-fn executor(threads: usize) -> Result<Executor, Error> {
-    if threads <= 1 {
-        return Ok(Executor::SingleThread);
-    }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|index| format!("furlong-graph-{index}"))
-        .build()
-        .map_err(|e| Error::Usage(format!("can't start {threads} threads: {e}; ask for fewer")))?;
-    Ok(Executor::MultiThread(Arc::new(pool)))
+fn executor(threads: NonZeroUsize) -> Result<Executor, Error> {
+    Ok(match threads.get() {
+        1 => Executor::SingleThread,
+        count => Executor::MultiThread(pool::graph_threads(count)?),
+    })
 }
 
 /// An error of a run, with the file it belongs to.

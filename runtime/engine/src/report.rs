@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::KvFormat;
 use crate::model::{Inner, Model, op};
 use crate::ops::{GatedLinear, QuantLinear};
+use crate::rewrite::AttentionSpec;
 use crate::weights::{self, PackedMatrix};
 
 /// A model by its parts.
@@ -87,9 +88,10 @@ impl Report {
             }
         });
         let kv = inner.machine.kv;
-        let kv_numbers: usize = inner
+        let layer_bytes = |spec: &AttentionSpec| 2 * spec.kv_heads * kv.row_bytes(spec.head_dim);
+        let kv_bytes_per_token = inner
             .attentions()
-            .map(|attention| 2 * attention.spec().kv_columns())
+            .map(|attention| layer_bytes(attention.spec()))
             .sum();
         Report {
             isa: inner.machine.isa.name(),
@@ -98,7 +100,7 @@ impl Report {
             linears,
             tables: tables.collect(),
             kv_format: kv,
-            kv_bytes_per_token: kv_numbers * kv.bytes(),
+            kv_bytes_per_token,
             context_length: inner.machine.context,
         }
     }

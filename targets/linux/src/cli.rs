@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use furlong::machine::cores::Cores;
 use furlong_runtime::KvFormat;
 use furlong_runtime::text::{GenerateOptions, SamplingParams};
 
@@ -42,6 +43,9 @@ pub struct ModelArgs {
     /// Number of threads [default: one for each core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Run on these cores only, such as `4-7` or `0,2`; `big` for the fastest ones
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<Cores>,
 }
 
 /// How large a decoder's cache of keys and values is.
@@ -62,6 +66,8 @@ pub enum Kv {
     F16,
     /// Four bytes a number
     F32,
+    /// A byte a number, and a scale for each 32
+    Q8,
 }
 
 impl From<Kv> for KvFormat {
@@ -69,6 +75,7 @@ impl From<Kv> for KvFormat {
         match kv {
             Kv::F16 => KvFormat::F16,
             Kv::F32 => KvFormat::F32,
+            Kv::Q8 => KvFormat::Q8,
         }
     }
 }
@@ -97,6 +104,10 @@ pub struct SamplingArgs {
     /// The same seed gives the same text on every machine
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// Guess up to K tokens at once from what was said before, and check them in one pass: the same answer, sooner where
+    /// it repeats something [0: off]
+    #[arg(long, value_name = "K", default_value_t = GenerateOptions::LOOKUP)]
+    pub lookup: usize,
     /// Stop at this text (may be given several times)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
@@ -117,6 +128,7 @@ impl SamplingArgs {
                 ..SamplingParams::GREEDY
             },
             stop: self.stop.clone(),
+            lookup: self.lookup,
             ..GenerateOptions::default()
         }
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use furlong_runtime::text::Tokenizer;
 use furlong_runtime::{LoadOptions, Model, ModelKind};
 
@@ -33,6 +33,7 @@ pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
 /// # Errors
 /// A folder that isn't a model.
 pub fn any(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
+    keep_to_cores(model)?;
     let options = LoadOptions {
         threads: model.threads,
         kv: cache.kv.into(),
@@ -47,6 +48,7 @@ pub fn any(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
 /// # Errors
 /// A folder that isn't a model, or a model that is no encoder.
 pub fn encoder(model: &ModelArgs) -> Result<Model> {
+    keep_to_cores(model)?;
     let options = LoadOptions {
         threads: model.threads,
         ..LoadOptions::default()
@@ -60,6 +62,16 @@ pub fn encoder(model: &ModelArgs) -> Result<Model> {
         );
     }
     Ok(loaded)
+}
+
+/// Keeps the program to the cores asked for. What starts threads comes after.
+fn keep_to_cores(model: &ModelArgs) -> Result<()> {
+    let Some(cores) = &model.cores else {
+        return Ok(());
+    };
+    cores.keep_to().context(Hint(
+        "--cores names cores of this machine, from 0 on; `furlong doctor` lists them".to_owned(),
+    ))
 }
 
 /// Loads a model of any kind.

@@ -17,9 +17,11 @@ mod lanes;
 mod neon;
 mod online;
 mod products;
+mod q8;
 mod tiled;
 
 pub use lanes::narrow_to_f16;
+pub use q8::{Q8Rows, attend_q8, narrow_to_q8, q8_scales};
 pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
 use crate::{Error, Floats, Isa, MatrixMut, Operand};
@@ -83,22 +85,7 @@ pub fn attend(
 ) -> Result<(), Error> {
     let positions = check(shape, queries, keys, values, &out)?;
     for token in 0..shape.tokens {
-        let (start, end) = match shape.visible {
-            Visible::All => (0, positions),
-            Visible::Causal { first, window } => {
-                let end = first.saturating_add(token).saturating_add(1).min(positions);
-                (
-                    window.map_or(0, |window| {
-                        first
-                            .saturating_add(token)
-                            .saturating_add(1)
-                            .saturating_sub(window)
-                            .min(end)
-                    }),
-                    end,
-                )
-            }
-        };
+        let (start, end) = visible_range(shape.visible, token, positions);
         let queries = queries
             .get(token * shape.query_stride..)
             .ok_or(Error::Length(Operand::Queries))?;
@@ -137,12 +124,45 @@ pub fn attend(
     Ok(())
 }
 
+/// The first position that a token sees, and the one after the last.
+fn visible_range(visible: Visible, token: usize, positions: usize) -> (usize, usize) {
+    match visible {
+        Visible::All => (0, positions),
+        Visible::Causal { first, window } => {
+            let seen = first.saturating_add(token).saturating_add(1);
+            let end = seen.min(positions);
+            let start = window.map_or(0, |window| seen.saturating_sub(window).min(end));
+            (start, end)
+        }
+    }
+}
+
 /// Checks all lengths and returns the number of positions.
 fn check(
     shape: &AttentionShape,
     queries: &[f32],
     keys: Floats<'_>,
     values: Floats<'_>,
+    out: &MatrixMut<'_>,
+) -> Result<usize, Error> {
+    if matches!(keys, Floats::F32(_)) != matches!(values, Floats::F32(_)) {
+        return Err(Error::Shape);
+    }
+    check_queries(shape, queries, out)?;
+    let positions = keys.len() / shape.head_dim;
+    if positions * shape.head_dim != keys.len() {
+        return Err(Error::Length(Operand::Keys));
+    }
+    if positions.checked_mul(shape.value_dim) != Some(values.len()) {
+        return Err(Error::Length(Operand::CachedValues));
+    }
+    Ok(positions)
+}
+
+/// Checks what doesn't depend on the cache; returns the values of one token's queries.
+fn check_queries(
+    shape: &AttentionShape,
+    queries: &[f32],
     out: &MatrixMut<'_>,
 ) -> Result<usize, Error> {
     let width = shape
@@ -156,9 +176,6 @@ fn check(
     if width == 0 || out_width == 0 || (shape.tokens > 1 && shape.query_stride < width) {
         return Err(Error::Shape);
     }
-    if matches!(keys, Floats::F32(_)) != matches!(values, Floats::F32(_)) {
-        return Err(Error::Shape);
-    }
     let needed = match shape.tokens.checked_sub(1) {
         None => 0,
         Some(last) => last
@@ -169,17 +186,10 @@ fn check(
     if queries.len() < needed {
         return Err(Error::Length(Operand::Queries));
     }
-    let positions = keys.len() / shape.head_dim;
-    if positions * shape.head_dim != keys.len() {
-        return Err(Error::Length(Operand::Keys));
-    }
-    if positions.checked_mul(shape.value_dim) != Some(values.len()) {
-        return Err(Error::Length(Operand::CachedValues));
-    }
     if out.rows() != shape.tokens || out.columns() != out_width {
         return Err(Error::Length(Operand::Output));
     }
-    Ok(positions)
+    Ok(width)
 }
 
 #[cfg(test)]

@@ -240,6 +240,12 @@ impl LinearKernel {
         Ok(())
     }
 
+    /// Threads may prepare different tokens of one buffer, if each starts at a multiple of this: token `t` at byte
+    /// [`LinearKernel::activation_bytes`]`(t, columns)`.
+    pub const fn token_group(&self) -> usize {
+        TOKEN_GROUPS[0]
+    }
+
     /// How this kernel wants its activations. Where two kernels' layouts are equal, one prepared buffer serves both.
     pub fn activation_layout(&self) -> ActivationLayout {
         self.implementation.activations

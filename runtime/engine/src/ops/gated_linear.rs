@@ -9,7 +9,7 @@ use tract_core::internal::*;
 use super::{Machine, SessionScratch, core_error, equal_by_weights, floats};
 use crate::pool::Pool;
 use crate::rewrite::{Activation, LinearSpec};
-use crate::weights::{PackedMatrix, pack};
+use crate::weights::{PackedMatrix, pack, prepare};
 
 /// Rows that are computed before they are joined, so that they are still in the cache then.
 const ROWS_AT_ONCE: usize = 64;
@@ -131,8 +131,7 @@ impl GatedLinear {
         scratch: &mut crate::weights::Buffer,
     ) -> Result<(), furlong_core::Error> {
         let kernel = self.weights.gate.kernel();
-        let bytes = kernel.activation_bytes(tokens, self.cols())?;
-        kernel.prepare(x, tokens, self.cols(), scratch.reserve(bytes))?;
+        prepare(kernel, x, tokens, self.cols(), scratch, &self.pool)?;
         let out = MatrixMut::new(out, tokens, self.rows())?;
         let activations: &[u8] = scratch;
         self.pool

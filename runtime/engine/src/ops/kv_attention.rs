@@ -4,19 +4,22 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use furlong_core::attention::{AttentionShape, Visible, attend};
+use furlong_core::attention::{AttentionShape, Visible, attend, attend_q8};
 use furlong_core::rope::{RopePairs, rope};
 use furlong_core::{MatrixMut, norm};
 use tract_core::internal::*;
 
-use super::kv_cache::KvCache;
+use super::kv_cache::{Cached, KvCache, Slot};
 use super::{Machine, core_error, floats};
 use crate::rewrite::{AttentionInputs, AttentionSpec, HeadNorm, RopeTable};
 
 type CoreError = furlong_core::Error;
 
 /// Multiply-adds below which the work isn't worth sharing among threads.
-const WORTH_SHARING: usize = 1 << 16;
+const WORTH_SHARING: usize = 1 << 17;
+
+/// Tokens of a prompt that a thread takes at once.
+const TOKENS_AT_ONCE: usize = 8;
 
 /// Queries, keys and values `[1, tokens, columns]` (or all three in one) to `[1, tokens, query columns]`.
 #[derive(Debug, Clone)]
@@ -37,7 +40,7 @@ impl Eq for KvAttention {}
 #[derive(Debug, Clone)]
 pub(crate) struct KvState {
     cache: KvCache,
-    /// Working memory: one token's keys, and all tokens' queries.
+    /// Working memory: the new tokens' keys and queries, turned to their positions.
     keys: Vec<f32>,
     queries: Vec<f32>,
 }
@@ -157,6 +160,30 @@ impl KvAttention {
         Ok(())
     }
 
+    /// Copies rows of heads to `out`, and normalises and turns them to the positions from `first` on.
+    fn place_all(
+        &self,
+        rows: Rows<'_>,
+        tokens: usize,
+        first: usize,
+        head_norm: Option<&HeadNorm>,
+        out: &mut Vec<f32>,
+    ) -> Result<(), CoreError> {
+        out.resize(tokens * rows.columns, 0.0);
+        let pool = &self.machine.pool;
+        pool.for_rows(out, rows.columns, TOKENS_AT_ONCE, |token, part| {
+            for (index, heads) in part.chunks_exact_mut(rows.columns).enumerate() {
+                let row = rows.row(token + index);
+                if row.len() != heads.len() {
+                    return Err(CoreError::Shape);
+                }
+                heads.copy_from_slice(row);
+                self.place(heads, first + token + index, head_norm)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Appends all tokens to the cache, and leaves their queries in the state, ready.
     fn append(
         &self,
@@ -164,37 +191,50 @@ impl KvAttention {
         operands: &[Rows<'_>; 3],
         tokens: usize,
     ) -> Result<(), CoreError> {
-        let [queries, keys, values] = operands;
-        let first = state.cache.len();
-        state.queries.clear();
-        for token in 0..tokens {
-            state.keys.clear();
-            state.keys.extend_from_slice(keys.row(token));
-            self.place(&mut state.keys, first + token, self.spec.key_norm.as_ref())?;
+        let &[queries, keys, values] = operands;
+        let (first, spec) = (state.cache.len(), &*self.spec);
+        let (query_norm, key_norm) = (spec.query_norm.as_ref(), spec.key_norm.as_ref());
+        self.place_all(queries, tokens, first, query_norm, &mut state.queries)?;
+        self.place_all(keys, tokens, first, key_norm, &mut state.keys)?;
+        let all_keys = &state.keys;
+        let write = |mut slot: Slot<'_>| {
+            let columns = slot.head * spec.head_dim..(slot.head + 1) * spec.head_dim;
+            for (index, token) in slot.tokens.clone().enumerate() {
+                let key = all_keys.get(token * keys.columns..).unwrap_or_default();
+                let key = key.get(columns.clone()).unwrap_or_default();
+                let value = values.row(token).get(columns.clone()).unwrap_or_default();
+                slot.write(self.machine.isa, index, key, value)?;
+            }
+            Ok(())
+        };
+        if tokens <= TOKENS_AT_ONCE {
             state
                 .cache
-                .write(self.machine.isa, token, &state.keys, values.row(token))?;
-            let start = state.queries.len();
-            state.queries.extend_from_slice(queries.row(token));
-            let query = state.queries.get_mut(start..).unwrap_or_default();
-            self.place(query, first + token, self.spec.query_norm.as_ref())?;
+                .slots(tokens, TOKENS_AT_ONCE)
+                .try_for_each(write)?;
+        } else {
+            let slots = state.cache.slots(tokens, TOKENS_AT_ONCE).collect();
+            self.machine.pool.for_each(slots, write)?;
         }
         state.cache.advance(tokens);
         Ok(())
     }
 
-    /// Attends with the query heads whose columns are `columns`.
+    /// Attends with the query heads whose columns are `columns`, of `out.rows()` tokens from the new token `token` on. The
+    /// cache has `first` positions before the new tokens.
     fn attend(
         &self,
         state: &KvState,
         first: usize,
-        tokens: usize,
+        token: usize,
         columns: Range<usize>,
         out: MatrixMut<'_>,
     ) -> Result<(), CoreError> {
         let spec = &*self.spec;
         let group = spec.heads / spec.kv_heads;
         let dim = spec.head_dim;
+        let tokens = out.rows();
+        let queries = state.queries.get(token * spec.query_columns()..);
         let mut rest = out;
         let mut head = columns.start / dim;
         let end = columns.end / dim;
@@ -213,16 +253,76 @@ impl KvAttention {
                 scale: spec.scale,
                 softcap: spec.softcap,
                 visible: Visible::Causal {
-                    first,
+                    first: first + token,
                     window: spec.window,
                 },
             };
-            let (keys, values) = state.cache.head(kv_head, first + tokens);
-            let queries = state.queries.get(head * dim..).unwrap_or_default();
-            attend(self.machine.isa, &shape, queries, keys, values, own)?;
+            let queries = queries
+                .and_then(|q| q.get(head * dim..))
+                .unwrap_or_default();
+            let isa = self.machine.isa;
+            match state.cache.head(kv_head, first + token + tokens) {
+                (Cached::Floats(keys), Cached::Floats(values)) => {
+                    attend(isa, &shape, queries, keys, values, own)?;
+                }
+                (Cached::Q8(keys), Cached::Q8(values)) => {
+                    attend_q8(isa, &shape, queries, keys, values, own)?;
+                }
+                _ => return Err(CoreError::Format),
+            }
             head = next;
         }
         Ok(())
+    }
+
+    /// Attends with all heads of all new tokens, on all threads where it is worth it.
+    fn attend_all(
+        &self,
+        state: &KvState,
+        first: usize,
+        tokens: usize,
+        out: &mut [f32],
+    ) -> Result<(), CoreError> {
+        let (spec, pool) = (&*self.spec, &self.machine.pool);
+        let columns = spec.query_columns();
+        let products = tokens
+            .saturating_mul(columns)
+            .saturating_mul(2 * first + tokens);
+        // Heads that share keys stay together, so that keys are read once, unless there are too few for all threads.
+        let group = spec.heads / spec.kv_heads;
+        let heads_at_once = group.div_ceil(pool.threads().div_ceil(spec.kv_heads));
+        let width = heads_at_once * spec.head_dim;
+        if products < WORTH_SHARING || pool.threads() == 1 {
+            return self.attend(
+                state,
+                first,
+                0,
+                0..columns,
+                MatrixMut::new(out, tokens, columns)?,
+            );
+        }
+        if tokens == 1 {
+            let out = MatrixMut::new(out, tokens, columns)?;
+            return pool.for_columns(out, width, &|columns, part| {
+                self.attend(state, first, 0, columns, part)
+            });
+        }
+        // The last tokens see the most: they come first, so that all threads end together.
+        let mut jobs = Vec::new();
+        let rows = out.chunks_mut(TOKENS_AT_ONCE * columns).enumerate().rev();
+        for (index, rows) in rows {
+            let count = rows.len() / columns;
+            let mut rest = MatrixMut::new(rows, count, columns)?;
+            for start in (0..columns).step_by(width) {
+                let (own, after) = rest.split_at_column(width);
+                rest = after;
+                let end = start + own.columns();
+                jobs.push((index * TOKENS_AT_ONCE, start..end, own));
+            }
+        }
+        pool.for_each(jobs, |(token, columns, part)| {
+            self.attend(state, first, token, columns, part)
+        })
     }
 
     fn run(&self, state: &mut KvState, inputs: &[TValue]) -> TractResult<TValue> {
@@ -238,22 +338,8 @@ impl KvAttention {
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
         self.append(state, &operands, tokens).map_err(core_error)?;
-        let out = MatrixMut::new(out, tokens, columns).map_err(core_error)?;
-        let state = &*state;
-        let work = |columns: Range<usize>, part: MatrixMut<'_>| {
-            self.attend(state, first, tokens, columns, part)
-        };
-        let products = tokens
-            .saturating_mul(columns)
-            .saturating_mul(2 * first + tokens);
-        if products < WORTH_SHARING {
-            work(0..columns, out)
-        } else {
-            self.machine
-                .pool
-                .for_columns(out, self.spec.head_dim, &work)
-        }
-        .map_err(core_error)?;
+        self.attend_all(state, first, tokens, out)
+            .map_err(core_error)?;
         Ok(output.into_tvalue())
     }
 }

@@ -88,7 +88,7 @@ fn make(spec: OpSpec, machine: &Machine) -> TractResult<Box<dyn TypedOp>> {
         OpSpec::SelfAttention(attention) => {
             Box::new(self_attention::SelfAttention::new(attention, machine))
         }
-        OpSpec::Norm(norm) => Box::new(norm::Norm::new(norm, isa)),
+        OpSpec::Norm(norm) => Box::new(norm::Norm::new(norm, machine)),
         OpSpec::Activation(activation) => Box::new(activation::Activate::new(activation, isa)),
         OpSpec::Taken => bail!("a description was used twice"),
     })

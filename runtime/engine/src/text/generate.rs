@@ -1,4 +1,8 @@
 //! From a prompt to an answer: prefill, sample, decode, until something says stop.
+//!
+//! Tokens are drawn one after another from the logits of the model. Where [`Lookup`] guesses what comes, the guess goes
+//! to the model together with the token before it, and the sampler draws from the logits of each position as long as
+//! the guess is what it draws: the tokens, and the random numbers they cost, are those of a generation without guesses.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +12,7 @@ use furlong_core::Isa;
 use furlong_core::sampler::{Candidate, Sampler, SamplingParams};
 use serde::Serialize;
 
+use super::lookup::Lookup;
 use super::{StopStrings, Tokenizer};
 use crate::{Error, Session};
 
@@ -24,6 +29,16 @@ pub trait TokenModel {
     /// Whatever the model fails at, a full context among it.
     fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error>;
 
+    /// Appends tokens; calls `visit` with the logits `[vocab]` that follow each, in order.
+    ///
+    /// # Errors
+    /// As [`TokenModel::extend`].
+    fn extend_each(
+        &mut self,
+        tokens: &[u32],
+        visit: impl FnMut(&[f32]) + Send,
+    ) -> Result<(), Error>;
+
     /// Forgets all but the first `len` tokens.
     fn truncate(&mut self, len: usize);
 
@@ -34,6 +49,14 @@ pub trait TokenModel {
 impl TokenModel for Session {
     fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
         Session::extend(self, tokens)
+    }
+
+    fn extend_each(
+        &mut self,
+        tokens: &[u32],
+        mut visit: impl FnMut(&[f32]) + Send,
+    ) -> Result<(), Error> {
+        self.extend_all(tokens, |_, logits| visit(logits))
     }
 
     fn truncate(&mut self, len: usize) {
@@ -59,6 +82,14 @@ pub struct GenerateOptions {
     /// The answer continues the prompt's own text, so that a leading space belongs to it. False for an answer in a
     /// conversation.
     pub continues: bool,
+    /// The most tokens that are guessed at once from what was said before; 0 guesses none. The answer is the same.
+    pub lookup: usize,
+}
+
+impl GenerateOptions {
+    /// The most tokens that are guessed at once unless said otherwise: with the token before them they make a whole group of
+    /// the matrix kernels.
+    pub const LOOKUP: usize = 7;
 }
 
 impl Default for GenerateOptions {
@@ -69,6 +100,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             ignore_eos: false,
             continues: false,
+            lookup: GenerateOptions::LOOKUP,
         }
     }
 }
@@ -100,8 +132,19 @@ pub struct Generation {
     pub reused_tokens: usize,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// How guesses fared.
+    pub lookup: LookupStats,
     /// How long it took.
     pub timings: Timings,
+}
+
+/// How the guesses of [`GenerateOptions::lookup`] fared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LookupStats {
+    /// Tokens that were guessed.
+    pub proposed: usize,
+    /// Tokens among them that were right.
+    pub accepted: usize,
 }
 
 /// Where the time of a generation went.
@@ -122,11 +165,16 @@ pub struct Timings {
 /// Generates text with one session, and keeps what the session holds from one prompt to the next.
 #[derive(Debug)]
 pub struct Generator<'a, M> {
-    model: M,
+    pub(super) model: M,
     tokenizer: &'a Tokenizer,
     /// The tokens the session holds.
-    held: Vec<u32>,
+    pub(super) held: Vec<u32>,
+    /// Tokens that the session read at once because they were guessed; those that were right are held.
+    guess: Vec<u32>,
+    /// Logits `[guess + 1, vocab]`: before each token of the guess, and after the last.
     logits: Vec<f32>,
+    /// The row of logits that is next, and so how many tokens of the guess were right.
+    row: usize,
     candidates: Vec<Candidate>,
     isa: Isa,
 }
@@ -138,7 +186,9 @@ impl<'a, M: TokenModel> Generator<'a, M> {
             model,
             tokenizer,
             held: Vec::new(),
+            guess: Vec::new(),
             logits: Vec::new(),
+            row: 0,
             candidates: Vec::new(),
             isa: Isa::detect(),
         }
@@ -161,6 +211,7 @@ impl<'a, M: TokenModel> Generator<'a, M> {
         let start = Instant::now();
         let mut stops = StopStrings::new(options.stop.clone())?;
         let mut sampler = Sampler::new(options.sampling).map_err(|_| bad_sampling())?;
+        let mut lookup = Lookup::new(options.lookup);
         let mut stream = self.tokenizer.stream(options.continues);
         let eos = self.tokenizer.eos_ids();
         let mut out = Generation {
@@ -169,6 +220,7 @@ impl<'a, M: TokenModel> Generator<'a, M> {
             prompt_tokens: prompt.len(),
             reused_tokens: 0,
             finish_reason: FinishReason::Length,
+            lookup: LookupStats::default(),
             timings: Timings::default(),
         };
         if options.max_tokens == 0 {
@@ -207,9 +259,11 @@ impl<'a, M: TokenModel> Generator<'a, M> {
             if self.held.len() >= self.model.context() {
                 break FinishReason::Context;
             }
-            self.extend(&[token])?;
+            let left = options.max_tokens - out.tokens.len();
+            self.advance(token, left, &mut lookup, &mut out.lookup)?;
         };
         let total = start.elapsed();
+        self.drop_guess();
         if !stop_found {
             piece.clear();
             stream.finish(&mut piece)?;
@@ -221,6 +275,7 @@ impl<'a, M: TokenModel> Generator<'a, M> {
 
     /// Forgets what the session holds.
     pub fn reset(&mut self) {
+        self.drop_guess();
         self.held.clear();
         self.model.truncate(0);
     }
@@ -244,6 +299,8 @@ impl<'a, M: TokenModel> Generator<'a, M> {
                 limit: self.model.context(),
             });
         }
+        // A generation that failed may have left a guess.
+        self.drop_guess();
         let common = self
             .held
             .iter()
@@ -270,11 +327,64 @@ impl<'a, M: TokenModel> Generator<'a, M> {
     }
 
     fn sample(&mut self, sampler: &mut Sampler) -> Result<u32, Error> {
-        let room = sampler.scratch_len(self.logits.len());
+        let vocab = self.logits.len() / (self.guess.len() + 1);
+        let room = sampler.scratch_len(vocab);
         self.candidates.resize(room, Candidate::default());
+        let row = self.row * vocab..(self.row + 1) * vocab;
+        let logits = self.logits.get_mut(row).unwrap_or_default();
         sampler
-            .sample(self.isa, &mut self.logits, &self.held, &mut self.candidates)
+            .sample(self.isa, logits, &self.held, &mut self.candidates)
             .map_err(|error| Error::Run(format!("choosing a token failed: {error}")))
+    }
+
+    /// Makes the logits after `token` the next ones. There may be `left` tokens more.
+    fn advance(
+        &mut self,
+        token: u32,
+        left: usize,
+        lookup: &mut Lookup,
+        stats: &mut LookupStats,
+    ) -> Result<(), Error> {
+        if self.guess.get(self.row) == Some(&token) {
+            self.held.push(token);
+            self.row += 1;
+            stats.accepted += 1;
+            return Ok(());
+        }
+        if !self.guess.is_empty() {
+            lookup.learn(self.guess.len(), self.row);
+        }
+        self.drop_guess();
+        self.held.push(token);
+        // The last token needs no guess: the logits after those before it give it.
+        let room = (left - 1).min(self.model.context() - self.held.len());
+        lookup.guess(&self.held, room, &mut self.guess);
+        self.held.pop();
+        if self.guess.is_empty() {
+            return self.extend(&[token]);
+        }
+        stats.proposed += self.guess.len();
+        let tokens = [&[token], self.guess.as_slice()].concat();
+        let logits = &mut self.logits;
+        logits.clear();
+        let read = self
+            .model
+            .extend_each(&tokens, |row| logits.extend_from_slice(row));
+        if read.is_err() {
+            self.guess.clear();
+        }
+        read?;
+        self.held.push(token);
+        Ok(())
+    }
+
+    /// Makes the session forget what was guessed wrong.
+    fn drop_guess(&mut self) {
+        if self.row < self.guess.len() {
+            self.model.truncate(self.held.len());
+        }
+        self.guess.clear();
+        self.row = 0;
     }
 
     fn extend(&mut self, tokens: &[u32]) -> Result<(), Error> {

@@ -33,6 +33,17 @@ impl TokenModel for Parrot {
         Ok(&self.logits)
     }
 
+    fn extend_each(
+        &mut self,
+        tokens: &[u32],
+        mut visit: impl FnMut(&[f32]) + Send,
+    ) -> Result<(), Error> {
+        for &token in tokens {
+            visit(self.extend(&[token])?);
+        }
+        Ok(())
+    }
+
     fn truncate(&mut self, len: usize) {
         self.len = len;
     }
@@ -203,4 +214,115 @@ fn a_conversation_costs_only_its_new_part() {
         }),
         Err(Error::ContextFull { .. })
     ));
+}
+
+/// A model whose next token depends on the last two alone, so that it repeats itself, and on nothing that it was told
+/// to forget.
+struct Rhymes {
+    seen: Vec<u32>,
+    passes: usize,
+    logits: Vec<f32>,
+}
+
+impl Rhymes {
+    fn next(&mut self) {
+        let last = |back: usize| self.seen.iter().rev().nth(back).copied().unwrap_or(0);
+        let (a, b) = (u64::from(last(0)), u64::from(last(1)));
+        self.logits = (0..12)
+            .map(|token: u64| ((a * 31 + b * 17 + token * 7) * (token + 3) % 23) as f32 / 4.0)
+            .collect();
+    }
+}
+
+impl TokenModel for Rhymes {
+    fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
+        self.passes += 1;
+        self.seen.extend_from_slice(tokens);
+        assert!(self.seen.len() <= self.context());
+        self.next();
+        Ok(&self.logits)
+    }
+
+    fn extend_each(
+        &mut self,
+        tokens: &[u32],
+        mut visit: impl FnMut(&[f32]) + Send,
+    ) -> Result<(), Error> {
+        let passes = self.passes + 1;
+        for &token in tokens {
+            visit(self.extend(&[token])?);
+        }
+        self.passes = passes;
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.seen.truncate(len);
+    }
+
+    fn context(&self) -> usize {
+        90
+    }
+}
+
+#[test]
+fn guesses_change_the_time_and_not_the_answer() {
+    let (mut passes, mut accepted) = ([0; 2], 0);
+    for seed in 0..60u64 {
+        let prompt: Vec<u32> = (0..3 + seed % 5)
+            .map(|i| ((i * seed) % 11) as u32)
+            .collect();
+        let sampling = SamplingParams {
+            temperature: [0.0, 0.0, 0.2, 0.7][(seed % 4) as usize],
+            repetition_penalty: [1.0, 1.1][(seed / 4 % 2) as usize],
+            top_k: (seed / 8 % 3) as usize * 4,
+            seed,
+            ..SamplingParams::GREEDY
+        };
+        let run = |lookup| {
+            let options = GenerateOptions {
+                max_tokens: 20 + seed as usize * 2,
+                sampling,
+                lookup,
+                ..GenerateOptions::default()
+            };
+            let model = Rhymes {
+                seen: Vec::new(),
+                passes: 0,
+                logits: Vec::new(),
+            };
+            let mut generator = Generator::new(model, tokenizer());
+            let cancel = AtomicBool::new(false);
+            let mut all = Vec::new();
+            let mut prompt = prompt.clone();
+            // A second turn goes on from what the first one left.
+            for _ in 0..2 {
+                let generation = generator
+                    .generate(&prompt, &options, &cancel, |_| ControlFlow::Continue(()))
+                    .unwrap();
+                assert_eq!(generator.model.seen, generator.held);
+                prompt = [&generator.held[..generator.held.len().min(40)], &[7]].concat();
+                all.push(generation);
+            }
+            (all, generator.model.passes)
+        };
+        let (plain, slow) = run(0);
+        for lookup in [1, 3, 7, 30] {
+            let (guessed, fast) = run(lookup);
+            for (plain, guessed) in plain.iter().zip(&guessed) {
+                assert_eq!(
+                    (&plain.tokens, &plain.text),
+                    (&guessed.tokens, &guessed.text)
+                );
+                assert_eq!(plain.finish_reason, guessed.finish_reason);
+                assert!(guessed.lookup.accepted <= guessed.lookup.proposed);
+                accepted += guessed.lookup.accepted;
+            }
+            passes = [passes[0] + slow, passes[1] + fast];
+        }
+    }
+    assert!(
+        accepted > 0 && passes[1] * 4 < passes[0] * 3,
+        "{accepted} {passes:?}"
+    );
 }

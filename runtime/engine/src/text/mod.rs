@@ -10,6 +10,7 @@
 
 mod files;
 mod generate;
+mod lookup;
 mod namespaces;
 mod pieces;
 mod python_json;
@@ -20,7 +21,9 @@ mod template;
 mod tokenizer;
 
 pub use furlong_core::sampler::SamplingParams;
-pub use generate::{FinishReason, GenerateOptions, Generation, Generator, Timings, TokenModel};
+pub use generate::{
+    FinishReason, GenerateOptions, Generation, Generator, LookupStats, Timings, TokenModel,
+};
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message};

@@ -2,10 +2,12 @@
 
 mod buffer;
 mod packed;
+mod prepare;
 mod table;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use packed::{PackedLinear, PackedMatrix, pack};
+pub(crate) use prepare::prepare;
 pub(crate) use table::RowTable;
 
 use std::borrow::Cow;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use furlong_core::{DenseWeights, Floats, Isa, LinearKernel, MatrixMut, Weights, f16, norm};
 
-use super::{Buffer, SourceView};
+use super::{Buffer, SourceView, prepare};
 use crate::pool::Pool;
 use crate::rewrite::{FloatWidth, LinearPart, LinearSpec, WeightData, WeightSource};
 
@@ -295,8 +295,7 @@ impl PackedLinear {
         for matrix in &self.matrices {
             let kernel = &matrix.kernel;
             if prepared != Some(kernel.activation_layout()) {
-                let bytes = kernel.activation_bytes(tokens, self.cols)?;
-                kernel.prepare(x, tokens, self.cols, scratch.reserve(bytes))?;
+                prepare(kernel, x, tokens, self.cols, scratch, pool)?;
                 prepared = Some(kernel.activation_layout());
             }
             let (own, after) = rest.split_at_column(matrix.rows);

@@ -2,4 +2,5 @@
 
 pub mod bandwidth;
 pub mod clock;
+pub mod cores;
 pub mod cpu;

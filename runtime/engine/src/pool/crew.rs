@@ -1,0 +1,305 @@
+//! Threads that help a caller with one job at a time, and sleep when there is none.
+//!
+//! A job is a function that all who come run at the same time, each until nothing is left to take. The caller
+//! runs it too and never waits for a helper to come; when it finds nothing left, it closes the job and waits
+//! for those only that are still inside.
+//!
+//! While a token is decoded the next job is some microseconds away, too near to sleep. So a helper watches
+//! for it a while ([`Patience`]), and sleeps when none comes: a helper that watches in vain takes a core from
+//! somebody who has work. Where another program holds a helper's core, the caller waits for that helper's part
+//! up to a whole time slice; after such a stall it goes on alone for a while ([`Stalls`]).
+//!
+//! rayon, forte and chili were looked at first. rayon's join splits a job in equal parts and waits for the slower, and
+//! its idle threads neither sleep soon nor wake fast. forte and chili share work at the beats of a clock, 5 to 100 µs apart,
+//! which is as long as a whole job is here.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// What the threads run.
+type Job<'a> = dyn Fn() + Sync + 'a;
+
+/// Threads of our own besides the caller's.
+#[derive(Debug)]
+pub(super) struct Crew {
+    shared: Arc<Shared>,
+    helpers: Vec<Helper>,
+    /// Whether a caller uses the crew.
+    taken: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Helper {
+    thread: Thread,
+    asleep: Arc<AtomicBool>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// What callers and helpers see.
+#[derive(Debug, Default)]
+struct Shared {
+    board: Mutex<Board>,
+    /// Jobs so far; a new number wakes the helpers.
+    round: AtomicUsize,
+    /// Helpers inside the job. It changes under the lock of the board only.
+    inside: AtomicUsize,
+    left: Condvar,
+    quit: AtomicBool,
+}
+
+#[derive(Default)]
+struct Board {
+    /// The job that is open; helpers may enter it.
+    job: Option<&'static Job<'static>>,
+    /// What a helper panicked with.
+    panic: Option<Box<dyn Any + Send>>,
+    stalls: Stalls,
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Board({})",
+            if self.job.is_some() { "open" } else { "closed" }
+        )
+    }
+}
+
+impl Crew {
+    /// Starts `helpers` threads.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn new(helpers: usize) -> std::io::Result<Crew> {
+        let mut crew = Crew {
+            shared: Arc::default(),
+            helpers: Vec::with_capacity(helpers),
+            taken: AtomicBool::new(false),
+        };
+        for index in 1..=helpers {
+            let asleep = Arc::new(AtomicBool::new(false));
+            let (shared, own) = (crew.shared.clone(), asleep.clone());
+            let handle = std::thread::Builder::new()
+                .name(format!("furlong-{index}"))
+                .spawn(move || shared.help_until_quit(&own))?;
+            crew.helpers.push(Helper {
+                thread: handle.thread().clone(),
+                asleep,
+                handle: Some(handle),
+            });
+        }
+        Ok(crew)
+    }
+
+    /// Runs `job` on this thread and on all others that come in time; returns when none is in it any more. Where
+    /// the crew works for another caller, this thread does it alone.
+    ///
+    /// A panic in any of them goes on here, once all have left.
+    pub(super) fn run(&self, job: &Job<'_>) {
+        if self.taken.swap(true, Ordering::Acquire) {
+            return job();
+        }
+        let begun = Instant::now();
+        if self.shared.board().stalls.is_alone(begun) {
+            self.taken.store(false, Ordering::Release);
+            return job();
+        }
+        // SAFETY: only the lifetime changes. A helper gets the job from the board, under its lock, and is counted inside
+        // from then on. Below, whatever happens, the job is taken off the board, and this function goes on only
+        // when nobody is inside: nobody holds the reference when what it borrows from ends.
+        let lasting = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
+        self.shared.board().job = Some(lasting);
+        self.shared.round.fetch_add(1, Ordering::SeqCst);
+        for helper in &self.helpers {
+            if helper.asleep.load(Ordering::SeqCst) {
+                helper.thread.unpark();
+            }
+        }
+        let own = catch_unwind(AssertUnwindSafe(job));
+        let panic = self.shared.close(begun);
+        self.taken.store(false, Ordering::Release);
+        match (own, panic) {
+            (Err(panic), _) | (Ok(()), Some(panic)) => resume_unwind(panic),
+            (Ok(()), None) => {}
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.shared.quit.store(true, Ordering::SeqCst);
+        self.shared.round.fetch_add(1, Ordering::SeqCst);
+        for helper in &mut self.helpers {
+            helper.thread.unpark();
+            if let Some(handle) = helper.handle.take() {
+                // Jobs' panics are caught, so there is nothing to hear from it.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets nobody in to the job of the time `begun` any more, and waits for those inside. Returns what one of them panicked with.
+    fn close(&self, begun: Instant) -> Option<Box<dyn Any + Send>> {
+        {
+            let mut board = self.board();
+            board.job = None;
+            if self.inside.load(Ordering::Relaxed) == 0 {
+                return board.panic.take();
+            }
+        }
+        let done = Instant::now();
+        watch(done, CLOSING, || self.inside.load(Ordering::Acquire) == 0);
+        let mut board = self.board();
+        while self.inside.load(Ordering::Acquire) > 0 {
+            board = self
+                .left
+                .wait(board)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        board
+            .stalls
+            .waited(done.duration_since(begun), done.elapsed(), done);
+        board.panic.take()
+    }
+
+    fn help_until_quit(&self, asleep: &AtomicBool) {
+        let mut patience = Patience::default();
+        let mut seen = 0;
+        while !self.quit.load(Ordering::SeqCst) {
+            self.help();
+            seen = self.next_round(seen, &mut patience, asleep);
+        }
+    }
+
+    /// Takes part in the job that is open, if one is.
+    fn help(&self) {
+        let job = {
+            let board = self.board();
+            let Some(job) = board.job else { return };
+            self.inside.fetch_add(1, Ordering::Relaxed);
+            job
+        };
+        let result = catch_unwind(AssertUnwindSafe(job));
+        let mut board = self.board();
+        if let Err(panic) = result {
+            board.panic.get_or_insert(panic);
+        }
+        if self.inside.fetch_sub(1, Ordering::Release) == 1 {
+            self.left.notify_one();
+        }
+    }
+
+    /// Waits for a round other than `seen`, and returns it.
+    fn next_round(&self, seen: usize, patience: &mut Patience, asleep: &AtomicBool) -> usize {
+        let begun = Instant::now();
+        let fresh = || self.round.load(Ordering::Acquire) != seen;
+        if !watch(begun, patience.longest, fresh) {
+            // The caller adds to the round before it looks who sleeps, and here it is the other way round: one of
+            // the two sees the other.
+            asleep.store(true, Ordering::SeqCst);
+            while self.round.load(Ordering::SeqCst) == seen {
+                std::thread::park();
+            }
+            asleep.store(false, Ordering::Relaxed);
+        }
+        patience.learn(begun.elapsed());
+        self.round.load(Ordering::Acquire)
+    }
+}
+
+/// Waits actively until `done` or `longest` after `begun`; whether it was done.
+fn watch(begun: Instant, longest: Duration, done: impl Fn() -> bool) -> bool {
+    loop {
+        for _ in 0..LOOKS {
+            if done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if begun.elapsed() >= longest {
+            return false;
+        }
+    }
+}
+
+/// How often [`watch`] looks between two looks at the clock.
+const LOOKS: usize = 16;
+
+/// How long the caller watches for the last helper to leave before it sleeps, too.
+const CLOSING: Duration = Duration::from_micros(50);
+
+/// How long a helper watches for the next job: as long as pays off.
+#[derive(Debug)]
+struct Patience {
+    longest: Duration,
+}
+
+impl Patience {
+    /// More than there is between two jobs of one token, less than the wait for a person or a file.
+    const MOST: Duration = Duration::from_micros(60);
+    /// Shorter is not worth looking at the clock.
+    const LEAST: Duration = Duration::from_micros(4);
+
+    /// A job came after `waited`.
+    fn learn(&mut self, waited: Duration) {
+        self.longest = match waited <= Patience::MOST {
+            true => Patience::MOST,
+            false if self.longest > Patience::LEAST => self.longest / 2,
+            false => Duration::ZERO,
+        };
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            longest: Patience::MOST,
+        }
+    }
+}
+
+/// Waits for helpers that had lost their core, and how long the caller does without helpers after one.
+#[derive(Debug, Default)]
+struct Stalls {
+    alone_until: Option<Instant>,
+    penalty: Duration,
+}
+
+impl Stalls {
+    /// A time slice of another program takes longer than this.
+    const LEAST: Duration = Duration::from_micros(700);
+    const MOST: Duration = Duration::from_millis(100);
+
+    /// Whether the helpers are to be left alone now.
+    fn is_alone(&self, now: Instant) -> bool {
+        self.alone_until.is_some_and(|until| now < until)
+    }
+
+    /// After `worked` of work the caller waited for helpers: from `since` on, for `waited`. A helper that ran meanwhile would
+    /// have been done with its part in less time than the caller with all of its own.
+    fn waited(&mut self, worked: Duration, waited: Duration, since: Instant) {
+        if waited < Stalls::LEAST.max(worked) {
+            return;
+        }
+        let again = self
+            .alone_until
+            .is_some_and(|until| since.saturating_duration_since(until) < 4 * self.penalty);
+        let penalty = match again {
+            true => 2 * self.penalty,
+            false => 4 * waited,
+        };
+        self.penalty = penalty.min(Stalls::MOST);
+        self.alone_until = (since + waited).checked_add(self.penalty);
+    }
+}
