@@ -15,7 +15,7 @@ use core::arch::asm;
 implementations! {
     quantised: "neon-dotprod",
     dense: "neon",
-    Interleave { rows: 4, unit: 4, unsigned: false },
+    Interleave::of(crate::IsaKind::NeonDotprod),
     Order::Plain,
 }
 

@@ -16,7 +16,7 @@ use core::arch::asm;
 implementations! {
     quantised: "neon-i8mm",
     dense: "neon",
-    Interleave { rows: 2, unit: 8, unsigned: false },
+    Interleave::of(crate::IsaKind::NeonI8mm),
     Order::TokenPairs,
 }
 
