@@ -10,6 +10,7 @@ use crate::import::{OnnxModel, guard};
 use crate::ops::{self, Machine};
 use crate::plan;
 use crate::rewrite::{self, OpSpec};
+use crate::weights::PackedModel;
 
 /// A plan, and the names of what goes in and comes out, in order.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compile(
     model: &OnnxModel,
     specs: Vec<OpSpec>,
+    packed: PackedModel,
     machine: &Machine,
     one_sequence: bool,
 ) -> Result<Compiled, Error> {
@@ -49,7 +51,7 @@ pub(crate) fn compile(
     }
     let executor = plan::machine_executor(machine);
     let plan = plan::optimise(graph, None, &executor, |typed| {
-        ops::bind(typed, specs, machine)
+        ops::bind(typed, specs, packed, machine)
     });
     Ok(Compiled {
         plan: plan.map_err(failed)?,

@@ -1,6 +1,6 @@
 //! A model, loaded once and shared by all that use it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tract_core::internal::TypedOp;
@@ -13,7 +13,7 @@ use crate::pool::Pool;
 use crate::report::Report;
 use crate::rewrite::{OpSpec, Rewritten, rewrite_decoder, rewrite_graph};
 use crate::session::{InputRole, Session};
-use crate::weights::{self, PackedLinear};
+use crate::weights::{Cache, PackedLinear, PackedModel};
 use crate::{Error, KvFormat};
 
 /// What a model is for.
@@ -41,7 +41,9 @@ pub(crate) struct Inner {
     pub compiled: Compiled,
     pub machine: Machine,
     /// The output layer of a decoder, if it was cut off its graph.
-    pub head: Option<PackedLinear>,
+    pub head: Option<Arc<PackedLinear>>,
+    /// The cache file that packed weights are mapped from.
+    pub weights_file: Option<PathBuf>,
     /// What a decoder's inputs are to be fed with.
     pub roles: Vec<InputRole>,
     pub vocab_size: usize,
@@ -51,7 +53,7 @@ pub(crate) struct Inner {
 /// Where a model came from, and what it says about itself.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     pub metadata: Vec<(String, String)>,
 }
 
@@ -84,10 +86,7 @@ impl Model {
                 .map(|entry| (entry.key.clone(), entry.value.clone()))
                 .collect(),
         };
-        let rewritten = match kind {
-            ModelKind::Decoder => rewrite_decoder(onnx)?,
-            ModelKind::Encoder => rewrite_graph(onnx)?,
-        };
+        let rewritten = rewrite(onnx, kind)?;
         let context = context_length(&source, &rewritten.specs, options)?;
         let machine = Machine {
             isa: options.isa(),
@@ -113,7 +112,14 @@ impl Model {
             _ => None,
         });
         let is_decoder = kind == ModelKind::Decoder;
-        let compiled = compile(&model, specs, &machine, is_decoder)?;
+        let Machine { isa, pool, .. } = &machine;
+        let cache = Cache::of(&model, isa.kind(), &options.weights_cache);
+        let linear = head.as_ref().map(|head| &head.linear);
+        let packed = PackedModel::new(&specs, linear, *isa, pool, &cache)
+            .map_err(|error| error.of(&source.path))?;
+        let head = packed.head();
+        let weights_file = packed.file.clone();
+        let compiled = compile(&model, specs, packed, &machine, is_decoder)?;
         let roles = match kind {
             ModelKind::Decoder => compiled
                 .inputs
@@ -122,17 +128,13 @@ impl Model {
                 .collect::<Result<Vec<_>, Error>>()?,
             ModelKind::Encoder => Vec::new(),
         };
-        let head = head
-            .map(|head| {
-                weights::pack(&head.linear, machine.isa, &machine.pool).map_err(|error| {
-                    let place = format!("node {:?}", head.linear.name());
-                    Error::invalid(&source.path, place, error.to_string())
-                })
-            })
-            .transpose()?;
+        // Norms, tables of positions and the like have been copied or were read once.
+        for file in model.files().iter() {
+            file.bytes.release_pages();
+        }
         let vocab_size = head
             .as_ref()
-            .map(PackedLinear::rows)
+            .map(|head| head.rows())
             .or(table_rows)
             .unwrap_or(0);
         let prefill_chunk = options.prefill_chunk.get();
@@ -142,6 +144,7 @@ impl Model {
             compiled,
             machine,
             head,
+            weights_file,
             roles,
             vocab_size,
             prefill_chunk,
@@ -238,8 +241,16 @@ impl Source {
     }
 }
 
+/// The model with our ops in it.
+pub(crate) fn rewrite(onnx: OnnxModel, kind: ModelKind) -> Result<Rewritten, Error> {
+    match kind {
+        ModelKind::Decoder => rewrite_decoder(onnx),
+        ModelKind::Encoder => rewrite_graph(onnx),
+    }
+}
+
 /// What a model is for: what it says, or what its inputs say.
-fn kind(onnx: &OnnxModel) -> ModelKind {
+pub(crate) fn kind(onnx: &OnnxModel) -> ModelKind {
     match onnx.metadata("furlong.kind") {
         Some("decoder") => ModelKind::Decoder,
         Some("encoder") => ModelKind::Encoder,

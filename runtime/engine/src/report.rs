@@ -1,13 +1,14 @@
 //! What a loaded model consists of, for people and programs that want to know.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::KvFormat;
 use crate::model::{Inner, Model, op};
 use crate::ops::{GatedLinear, QuantLinear};
-use crate::weights::{self, PackedMatrix};
+use crate::weights::PackedMatrix;
 
 /// A model by its parts.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +23,8 @@ pub struct Report {
     pub linears: Vec<LinearReport>,
     /// The tables that rows are looked up in.
     pub tables: Vec<TableReport>,
+    /// The cache file that packed weights are mapped from; none if they are in memory of their own.
+    pub weights_file: Option<PathBuf>,
     /// How the cache stores keys and values.
     pub kv_format: KvFormat,
     /// Bytes of cache that a token takes.
@@ -56,7 +59,7 @@ pub struct TableReport {
     pub cols: usize,
     /// How they are stored.
     pub format: String,
-    /// Bytes in the file, read from there.
+    /// Bytes in the model's file, read from there; 0 if the output layer is the same matrix and serves the rows.
     pub bytes: usize,
 }
 
@@ -82,8 +85,8 @@ impl Report {
                 name: name.to_owned(),
                 rows: table.rows(),
                 cols: table.cols(),
-                format: weights::format_name(table.source()).into_owned(),
-                bytes: weights::file_bytes(table.source()),
+                format: table.format().to_owned(),
+                bytes: table.bytes(),
             }
         });
         let kv = inner.machine.kv;
@@ -97,6 +100,7 @@ impl Report {
             ops,
             linears,
             tables: tables.collect(),
+            weights_file: inner.weights_file.clone(),
             kv_format: kv,
             kv_bytes_per_token: kv_numbers * kv.bytes(),
             context_length: inner.machine.context,

@@ -1,15 +1,16 @@
 //! The command line: one variant a command, and the options that several of them share.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use furlong_runtime::KvFormat;
 use furlong_runtime::text::{GenerateOptions, SamplingParams};
+use furlong_runtime::{KvFormat, WeightsCache};
 
 use crate::commands::{
     bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
-    inspect::InspectArgs, perplexity::PerplexityArgs, run::RunArgs,
+    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, run::RunArgs,
 };
 
 /// Runs quantised transformers on ARM and x86-64 Linux.
@@ -28,6 +29,7 @@ pub enum Command {
     Embed(EmbedArgs),
     Infer(InferArgs),
     Inspect(InspectArgs),
+    Pack(PackArgs),
     Perplexity(PerplexityArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),
@@ -42,6 +44,17 @@ pub struct ModelArgs {
     /// Number of threads [default: one for each core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Where packed weights are kept, to be mapped the next time: a folder, `auto` or `off`
+    #[arg(long, value_name = "DIR", default_value = "auto", value_parser = weights_cache)]
+    pub weights_cache: WeightsCache,
+}
+
+fn weights_cache(text: &str) -> Result<WeightsCache, Infallible> {
+    Ok(match text {
+        "auto" => WeightsCache::Auto,
+        "off" => WeightsCache::Off,
+        folder => WeightsCache::Folder(folder.into()),
+    })
 }
 
 /// How large a decoder's cache of keys and values is.

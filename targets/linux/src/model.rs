@@ -18,6 +18,7 @@ use crate::failure::Hint;
 pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
     let options = LoadOptions {
         threads: model.threads,
+        weights_cache: model.weights_cache.clone(),
         kv: cache.kv.into(),
         context: cache.context.map(NonZeroUsize::get),
         ..LoadOptions::default()
@@ -41,6 +42,7 @@ pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
 pub fn encoder(model: &ModelArgs) -> Result<Model> {
     let options = LoadOptions {
         threads: model.threads,
+        weights_cache: model.weights_cache.clone(),
         ..LoadOptions::default()
     };
     let loaded = load(&model.model, &options)?;

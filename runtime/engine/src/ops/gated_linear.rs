@@ -8,8 +8,8 @@ use tract_core::internal::*;
 
 use super::{Machine, SessionScratch, core_error, equal_by_weights, floats};
 use crate::pool::Pool;
-use crate::rewrite::{Activation, LinearSpec};
-use crate::weights::{PackedMatrix, pack};
+use crate::rewrite::Activation;
+use crate::weights::PackedMatrix;
 
 /// Rows that are computed before they are joined, so that they are still in the cache then.
 const ROWS_AT_ONCE: usize = 64;
@@ -33,28 +33,16 @@ struct GatedWeights {
 equal_by_weights!(GatedLinear, weights);
 
 impl GatedLinear {
-    /// Packs the two parts of `linear`: the gate, and what it gates.
+    /// The layer of two matrices: the gate, and what it gates.
     pub(crate) fn new(
-        linear: &LinearSpec,
+        matrices: Vec<PackedMatrix>,
         activation: Activation,
         machine: &Machine,
     ) -> TractResult<GatedLinear> {
-        let [gate, up] = linear.parts.as_slice() else {
-            bail!("a gated layer has two parts, not {}", linear.parts.len());
-        };
-        let pack_one = |part: &crate::rewrite::LinearPart| {
-            let spec = LinearSpec {
-                parts: vec![part.clone()],
-            };
-            let packed = pack(&spec, machine.isa, &machine.pool).map_err(core_error)?;
-            packed.into_only().context("one part gives one matrix")
-        };
-        let weights = Arc::new(GatedWeights {
-            gate: pack_one(gate)?,
-            up: pack_one(up)?,
-        });
+        let [gate, up] = <[PackedMatrix; 2]>::try_from(matrices)
+            .map_err(|some| format_err!("a gated layer has two parts, not {}", some.len()))?;
         Ok(GatedLinear {
-            weights,
+            weights: Arc::new(GatedWeights { gate, up }),
             activation,
             isa: machine.isa,
             pool: machine.pool.clone(),
