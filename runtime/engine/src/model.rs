@@ -11,7 +11,7 @@ use crate::ops::{KvAttention, Machine, QuantGather};
 use crate::options::LoadOptions;
 use crate::pool::Pool;
 use crate::report::Report;
-use crate::rewrite::{OpSpec, Rewritten, rewrite_decoder, rewrite_graph};
+use crate::rewrite::{AttentionSpec, OpSpec, Rewritten, RopeTable, rewrite_decoder, rewrite_graph};
 use crate::session::{InputRole, Session};
 use crate::weights::{Cache, PackedLinear, PackedModel};
 use crate::{Error, KvFormat};
@@ -86,8 +86,9 @@ impl Model {
                 .map(|entry| (entry.key.clone(), entry.value.clone()))
                 .collect(),
         };
-        let rewritten = rewrite(onnx, kind)?;
+        let mut rewritten = rewrite(onnx, kind)?;
         let context = context_length(&source, &rewritten.specs, options)?;
+        shorten_tables(&mut rewritten.specs, context);
         let machine = Machine {
             isa: options.isa(),
             pool,
@@ -296,6 +297,32 @@ fn context_length(
             "a context of 0 tokens can't hold anything; ask for more".into(),
         )),
         context => Ok(context),
+    }
+}
+
+/// Keeps the rotary positions that a session of `context` tokens can reach.
+fn shorten_tables(specs: &mut [OpSpec], context: usize) {
+    let mut short: Vec<(Arc<RopeTable>, Arc<RopeTable>)> = Vec::new();
+    for spec in specs {
+        let OpSpec::Attention(AttentionSpec {
+            rope: Some(table), ..
+        }) = spec
+        else {
+            continue;
+        };
+        if table.positions() <= context {
+            continue;
+        }
+        let known = short.iter().find(|(whole, _)| Arc::ptr_eq(whole, table));
+        let first = match known {
+            Some((_, first)) => first.clone(),
+            None => {
+                let first = Arc::new(table.first(context));
+                short.push((table.clone(), first.clone()));
+                first
+            }
+        };
+        *table = first;
     }
 }
 

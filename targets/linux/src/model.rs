@@ -1,10 +1,12 @@
 //! Loading a model folder, the way all commands do.
 
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Result, bail};
+use furlong::machine::memory;
 use furlong_runtime::text::Tokenizer;
 use furlong_runtime::{LoadOptions, Model, ModelKind};
 
@@ -33,6 +35,28 @@ pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
         );
     }
     Ok(loaded)
+}
+
+/// Loads a model that generates text and its tokenizer, both at once.
+///
+/// # Errors
+/// As [`decoder`]. The tokenizer's own error is left to the caller, who may do without.
+pub fn decoder_and_tokenizer(
+    model: &ModelArgs,
+    cache: &CacheArgs,
+) -> Result<(Model, Result<Tokenizer>)> {
+    let folder = &model.model;
+    let (model, tokenizer) = thread::scope(|scope| {
+        let tokenizer = scope.spawn(|| tokenizer(folder));
+        let model = decoder(model, cache);
+        let tokenizer = tokenizer.join();
+        (
+            model,
+            tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+        )
+    });
+    memory::release_unused();
+    Ok((model?, tokenizer))
 }
 
 /// Loads a model that turns sentences into vectors.

@@ -221,6 +221,17 @@ impl RopeTable {
     pub(crate) fn positions(&self) -> usize {
         self.cos.len().checked_div(self.rotary_dim / 2).unwrap_or(0)
     }
+
+    /// The table of the first `positions` positions.
+    pub(crate) fn first(&self, positions: usize) -> RopeTable {
+        let numbers = positions.saturating_mul(self.rotary_dim / 2);
+        let part = |all: &[f32]| all.get(..numbers).unwrap_or(all).to_vec();
+        RopeTable {
+            cos: part(&self.cos),
+            sin: part(&self.sin),
+            ..*self
+        }
+    }
 }
 
 impl ZeroPoints {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use furlong::machine::{bandwidth, clock};
+use furlong::machine::{bandwidth, clock, memory};
 use furlong_core::Isa;
 use furlong_core::argmax::argmax;
 use furlong_runtime::{Model, Session};
@@ -83,11 +83,11 @@ struct Cost {
 /// Whatever keeps the model from running.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let model = model::decoder(&args.model, &args.cache)?;
-    let tokenizer = model::tokenizer(&args.model.model);
+    let (model, tokenizer) = model::decoder_and_tokenizer(&args.model, &args.cache)?;
     let load_s = start.elapsed().as_secs_f64();
     // Its loading counts, but a folder without one can still be measured.
     drop(tokenizer);
+    memory::release_unused();
     let (prompt, generate) = (args.prompt.get(), args.generate.get());
     if prompt.max(generate) > model.context_length() {
         bail!(

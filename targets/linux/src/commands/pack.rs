@@ -1,5 +1,6 @@
 //! `furlong pack`: packs a model's weights ahead of time, on this machine or for another.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -10,7 +11,6 @@ use furlong_core::{Isa, IsaKind};
 use furlong_runtime::{PackReport, pack_weights};
 use serde::Serialize;
 
-use crate::cli::ModelArgs;
 use crate::{model, text};
 
 /// Pack a model's weights ahead of time
@@ -24,9 +24,13 @@ Example:
 Loading a model packs its weights once and maps them from then on; this does it beforehand. Copy the folder .furlong \
 with the model to a board that has the instruction set: the board checks once that the model is the same.")]
 pub struct PackArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Instruction set to pack for, as `furlong doctor` on the board names it [default: this machine's best]
+    /// The model's folder, as `fine-tune export` writes it
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Number of threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Instruction set to pack for, as `furlong inspect` on the board names it [default: this machine's best]
     #[arg(long, value_name = "NAME", value_parser = isa)]
     isa: Option<IsaKind>,
     /// File to write [default: where the model is looked for, MODEL/.furlong/]
@@ -59,8 +63,8 @@ fn isa(name: &str) -> Result<IsaKind, String> {
 pub fn run(args: &PackArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let isa = args.isa.unwrap_or_else(|| Isa::detect().kind());
-    let threads = model::threads(args.model.threads);
-    let report = pack_weights(&args.model.model, isa, threads, args.out.as_deref())?;
+    let threads = model::threads(args.threads);
+    let report = pack_weights(&args.model, isa, threads, args.out.as_deref())?;
     let output = Output {
         report,
         seconds: start.elapsed().as_secs_f64(),

@@ -3,3 +3,4 @@
 pub mod bandwidth;
 pub mod clock;
 pub mod cpu;
+pub mod memory;
