@@ -14,6 +14,9 @@ use crate::weights::PackedMatrix;
 /// Rows that are computed before they are joined, so that they are still in the cache then.
 const ROWS_AT_ONCE: usize = 64;
 
+/// Tokens whose values find room on the stack.
+const FEW: usize = 4;
+
 /// `activation(x · W_gateᵀ) ∘ (x · W_upᵀ)`: `[.., cols]` to `[.., rows]`.
 #[derive(Debug, Clone)]
 pub(crate) struct GatedLinear {
@@ -71,15 +74,22 @@ impl GatedLinear {
         mut out: MatrixMut<'_>,
     ) -> Result<(), furlong_core::Error> {
         let width = ROWS_AT_ONCE.min(rows.len());
-        let mut gates = vec![0.0; tokens * width];
-        let mut ups = vec![0.0; tokens * width];
+        // A few tokens' values are on the stack, so that writing an answer allocates none.
+        let (mut few, mut many) = ([0.0; 2 * FEW * ROWS_AT_ONCE], Vec::new());
+        let both = if tokens <= FEW {
+            few.as_mut_slice()
+        } else {
+            many.resize(2 * tokens * width, 0.0);
+            many.as_mut_slice()
+        };
+        let (gates, ups) = both.split_at_mut(both.len() / 2);
         let mut first = rows.start;
         while first < rows.end {
             let some = first..rows.end.min(first + ROWS_AT_ONCE);
             let len = some.len();
             for (matrix, values) in [
-                (&self.weights.gate, &mut gates),
-                (&self.weights.up, &mut ups),
+                (&self.weights.gate, &mut *gates),
+                (&self.weights.up, &mut *ups),
             ] {
                 let values = values.get_mut(..tokens * len).unwrap_or_default();
                 let view = MatrixMut::new(values, tokens, len)?;

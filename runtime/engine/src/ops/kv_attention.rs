@@ -10,7 +10,7 @@ use furlong_core::{MatrixMut, norm};
 use tract_core::internal::*;
 
 use super::kv_cache::KvCache;
-use super::{Machine, core_error, floats};
+use super::{Machine, Scratch, SessionScratch, core_error, floats};
 use crate::rewrite::{AttentionInputs, AttentionSpec, HeadNorm, RopeTable};
 
 type CoreError = furlong_core::Error;
@@ -37,13 +37,10 @@ impl Eq for KvAttention {}
 #[derive(Debug, Clone)]
 pub(crate) struct KvState {
     cache: KvCache,
-    /// Working memory: one token's keys, and all tokens' queries.
-    keys: Vec<f32>,
-    queries: Vec<f32>,
 }
 
 /// A view of rows of numbers that lie `stride` apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Rows<'a> {
     values: &'a [f32],
     start: usize,
@@ -92,37 +89,34 @@ impl KvAttention {
     fn operands<'a>(&self, inputs: &'a [TValue]) -> TractResult<([Rows<'a>; 3], usize)> {
         let spec = &*self.spec;
         let widths = [spec.query_columns(), spec.kv_columns(), spec.kv_columns()];
-        let mut rows = Vec::with_capacity(3);
+        let mut rows = [Rows::default(); 3];
         match (spec.inputs, inputs) {
             (AttentionInputs::Packed, [packed]) => {
                 let values = floats(packed)?;
                 let stride = widths.iter().sum();
                 let mut start = 0;
-                for columns in widths {
-                    rows.push(Rows {
+                for (rows, columns) in rows.iter_mut().zip(widths) {
+                    *rows = Rows {
                         values,
                         start,
                         stride,
                         columns,
-                    });
+                    };
                     start += columns;
                 }
             }
             (AttentionInputs::Separate, [_, _, _]) => {
-                for (input, columns) in inputs.iter().zip(widths) {
-                    rows.push(Rows {
+                for ((rows, input), columns) in rows.iter_mut().zip(inputs).zip(widths) {
+                    *rows = Rows {
                         values: floats(input)?,
                         start: 0,
                         stride: columns,
                         columns,
-                    });
+                    };
                 }
             }
             _ => bail!("attention has {} inputs", inputs.len()),
         }
-        let Ok(rows) = <[Rows<'a>; 3]>::try_from(rows) else {
-            bail!("three operands")
-        };
         let tokens = rows[0].values.len() / rows[0].stride;
         let whole = rows
             .iter()
@@ -137,12 +131,14 @@ impl KvAttention {
         heads: &mut [f32],
         position: usize,
         head_norm: Option<&HeadNorm>,
+        whole: &mut Vec<f32>,
     ) -> Result<(), CoreError> {
         let isa = self.machine.isa;
         for head in heads.chunks_exact_mut(self.spec.head_dim) {
             if let Some(HeadNorm { gain, epsilon }) = head_norm {
-                let whole = head.to_vec();
-                norm::rms_norm(isa, &whole, gain, *epsilon, head)?;
+                whole.clear();
+                whole.extend_from_slice(head);
+                norm::rms_norm(isa, whole, gain, *epsilon, head)?;
             }
             if let Some(table) = &self.spec.rope {
                 let (cos, sin) = table.at(position).ok_or(CoreError::Shape)?;
@@ -157,27 +153,35 @@ impl KvAttention {
         Ok(())
     }
 
-    /// Appends all tokens to the cache, and leaves their queries in the state, ready.
+    /// Appends all tokens to the cache, and leaves their queries in `scratch`, ready.
     fn append(
         &self,
         state: &mut KvState,
+        scratch: &mut Scratch,
         operands: &[Rows<'_>; 3],
         tokens: usize,
     ) -> Result<(), CoreError> {
         let [queries, keys, values] = operands;
         let first = state.cache.len();
-        state.queries.clear();
+        let Scratch {
+            queries: ready,
+            keys: key,
+            head,
+            ..
+        } = scratch;
+        ready.clear();
         for token in 0..tokens {
-            state.keys.clear();
-            state.keys.extend_from_slice(keys.row(token));
-            self.place(&mut state.keys, first + token, self.spec.key_norm.as_ref())?;
+            let position = first + token;
+            key.clear();
+            key.extend_from_slice(keys.row(token));
+            self.place(key, position, self.spec.key_norm.as_ref(), head)?;
             state
                 .cache
-                .write(self.machine.isa, token, &state.keys, values.row(token))?;
-            let start = state.queries.len();
-            state.queries.extend_from_slice(queries.row(token));
-            let query = state.queries.get_mut(start..).unwrap_or_default();
-            self.place(query, first + token, self.spec.query_norm.as_ref())?;
+                .write(self.machine.isa, token, key, values.row(token))?;
+            let start = ready.len();
+            ready.extend_from_slice(queries.row(token));
+            let query = ready.get_mut(start..).unwrap_or_default();
+            self.place(query, position, self.spec.query_norm.as_ref(), head)?;
         }
         state.cache.advance(tokens);
         Ok(())
@@ -187,6 +191,7 @@ impl KvAttention {
     fn attend(
         &self,
         state: &KvState,
+        queries: &[f32],
         first: usize,
         tokens: usize,
         columns: Range<usize>,
@@ -218,14 +223,19 @@ impl KvAttention {
                 },
             };
             let (keys, values) = state.cache.head(kv_head, first + tokens);
-            let queries = state.queries.get(head * dim..).unwrap_or_default();
+            let queries = queries.get(head * dim..).unwrap_or_default();
             attend(self.machine.isa, &shape, queries, keys, values, own)?;
             head = next;
         }
         Ok(())
     }
 
-    fn run(&self, state: &mut KvState, inputs: &[TValue]) -> TractResult<TValue> {
+    fn run(
+        &self,
+        state: &mut KvState,
+        scratch: &mut Scratch,
+        inputs: &[TValue],
+    ) -> TractResult<TValue> {
         let (operands, tokens) = self.operands(inputs)?;
         let first = state.cache.len();
         ensure!(
@@ -237,11 +247,12 @@ impl KvAttention {
         let mut output = unsafe { Tensor::uninitialized::<f32>(&[1, tokens, columns])? };
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        self.append(state, &operands, tokens).map_err(core_error)?;
+        self.append(state, scratch, &operands, tokens)
+            .map_err(core_error)?;
         let out = MatrixMut::new(out, tokens, columns).map_err(core_error)?;
-        let state = &*state;
+        let (state, queries) = (&*state, &*scratch.queries);
         let work = |columns: Range<usize>, part: MatrixMut<'_>| {
-            self.attend(state, first, tokens, columns, part)
+            self.attend(state, queries, first, tokens, columns, part)
         };
         let products = tokens
             .saturating_mul(columns)
@@ -295,25 +306,22 @@ impl EvalOp for KvAttention {
             kv_heads, head_dim, ..
         } = *self.spec;
         let cache = KvCache::new(self.machine.kv, kv_heads, head_dim, self.machine.context);
-        Ok(Some(Box::new(KvState {
-            cache,
-            keys: Vec::new(),
-            queries: Vec::new(),
-        })))
+        Ok(Some(Box::new(KvState { cache })))
     }
 }
 
 impl OpState for KvState {
     fn eval(
         &mut self,
-        _ctx: &EvalContext,
+        ctx: &EvalContext,
         op: &dyn Op,
         inputs: TVec<TValue>,
     ) -> TractResult<TVec<TValue>> {
         let op = op
             .downcast_ref::<KvAttention>()
             .context("a cache belongs to an attention op")?;
-        Ok(tvec!(op.run(self, &inputs)?))
+        let output = SessionScratch::with(ctx, |scratch| op.run(self, scratch, &inputs))?;
+        Ok(tvec!(output))
     }
 
     fn reset_lanes(&mut self, _lanes: &[LaneId]) -> TractResult<()> {

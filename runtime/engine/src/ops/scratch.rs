@@ -11,6 +11,12 @@ use crate::weights::Buffer;
 pub(crate) struct Scratch {
     /// Prepared activations.
     pub activations: Buffer,
+    /// All tokens' queries, ready to attend with.
+    pub queries: Vec<f32>,
+    /// One token's keys.
+    pub keys: Vec<f32>,
+    /// One head, as it was before it is normalised in place.
+    pub head: Vec<f32>,
 }
 
 /// One session's working memory, put into tract's turn state.
