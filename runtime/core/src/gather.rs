@@ -4,7 +4,7 @@ use crate::{Error, Operand, Weights};
 
 /// Widens row `row` of `weights` `[rows, columns]` into `out` `[columns]`, straight from the model file's bytes.
 ///
-/// [`LinearKernel::unpack_row`](crate::LinearKernel::unpack_row) does the same from packed weights.
+/// [`PackedLayout::unpack_row`](crate::PackedLayout::unpack_row) does the same from packed weights.
 ///
 /// # Errors
 /// [`Error::RowRange`] for a row outside, [`Error::Length`] when `out` has another length.

@@ -39,6 +39,6 @@ pub mod weights;
 pub use error::{Error, Operand};
 pub use half::f16;
 pub use isa::{Isa, IsaKind};
-pub use linear::LinearKernel;
+pub use linear::{LinearKernel, PackedLayout};
 pub use matrix::MatrixMut;
 pub use weights::{BlockWeights, DenseWeights, Floats, WeightFormat, Weights, ZeroPoints};

@@ -10,6 +10,7 @@ use crate::import::{OnnxModel, guard};
 use crate::ops::{self, Machine, SessionScratch};
 use crate::plan;
 use crate::rewrite::{self, OpSpec};
+use crate::weights::PackedModel;
 
 /// A plan, and the names of what goes in and comes out, in order.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl Compiled {
 pub(crate) fn compile(
     model: &OnnxModel,
     specs: Vec<OpSpec>,
+    packed: PackedModel,
     machine: &Machine,
     one_sequence: bool,
 ) -> Result<Compiled, Error> {
@@ -71,7 +73,7 @@ pub(crate) fn compile(
     if one_sequence {
         fix_batch(&mut graph).map_err(failed)?;
     }
-    let bind = |typed: &mut TypedModel| ops::bind(typed, specs, machine);
+    let bind = |typed: &mut TypedModel| ops::bind(typed, specs, packed, machine);
     let plan = plan::optimise(graph, None, bind, |graph| {
         plan::machine_executor(machine, graph)
     });

@@ -5,7 +5,7 @@
 //! 1. `import` decodes and checks the ONNX file; its big weights stay in mapped files.
 //! 2. `rewrite` puts our ops where standard patterns stand (linear layers, attention with a cache, norms)
 //!    and takes their weights out of the graph.
-//! 3. `weights` packs these once for the kernels of furlong-core.
+//! 3. `weights` packs these once for the kernels of furlong-core, into a file that is mapped from then on.
 //! 4. tract reads the rest, and runs the whole; `ops` are our ops in it.
 //! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length.
 
@@ -21,6 +21,7 @@ mod import;
 mod model;
 mod ops;
 mod options;
+mod pack;
 mod plan;
 mod pool;
 mod report;
@@ -34,6 +35,7 @@ pub use error::Error;
 pub use graph::{Graph, GraphOptions, GraphValue};
 pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp, UnsupportedOps};
 pub use model::{Model, ModelKind};
-pub use options::{KvFormat, LoadOptions};
+pub use options::{KvFormat, LoadOptions, WeightsCache};
+pub use pack::{PackReport, pack_weights};
 pub use report::{LinearReport, Report, TableReport};
 pub use session::Session;

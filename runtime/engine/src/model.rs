@@ -1,6 +1,6 @@
 //! A model, loaded once and shared by all that use it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tract_core::internal::TypedOp;
@@ -11,9 +11,9 @@ use crate::ops::{KvAttention, Machine, QuantGather};
 use crate::options::LoadOptions;
 use crate::pool::Pool;
 use crate::report::Report;
-use crate::rewrite::{OpSpec, Rewritten, rewrite_decoder, rewrite_graph};
+use crate::rewrite::{AttentionSpec, OpSpec, Rewritten, RopeTable, rewrite_decoder, rewrite_graph};
 use crate::session::{InputRole, Session};
-use crate::weights::{self, PackedLinear};
+use crate::weights::{Cache, PackedLinear, PackedModel};
 use crate::{Error, KvFormat};
 
 /// What a model is for.
@@ -41,7 +41,9 @@ pub(crate) struct Inner {
     pub compiled: Compiled,
     pub machine: Machine,
     /// The output layer of a decoder, if it was cut off its graph.
-    pub head: Option<PackedLinear>,
+    pub head: Option<Arc<PackedLinear>>,
+    /// The cache file that packed weights are mapped from.
+    pub weights_file: Option<PathBuf>,
     /// What a decoder's inputs are to be fed with.
     pub roles: Vec<InputRole>,
     pub vocab_size: usize,
@@ -51,7 +53,7 @@ pub(crate) struct Inner {
 /// Where a model came from, and what it says about itself.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     pub metadata: Vec<(String, String)>,
 }
 
@@ -84,11 +86,9 @@ impl Model {
                 .map(|entry| (entry.key.clone(), entry.value.clone()))
                 .collect(),
         };
-        let rewritten = match kind {
-            ModelKind::Decoder => rewrite_decoder(onnx)?,
-            ModelKind::Encoder => rewrite_graph(onnx)?,
-        };
+        let mut rewritten = rewrite(onnx, kind)?;
         let context = context_length(&source, &rewritten.specs, options)?;
+        shorten_tables(&mut rewritten.specs, context);
         let machine = Machine {
             isa: options.isa(),
             pool,
@@ -113,7 +113,14 @@ impl Model {
             _ => None,
         });
         let is_decoder = kind == ModelKind::Decoder;
-        let compiled = compile(&model, specs, &machine, is_decoder)?;
+        let Machine { isa, pool, .. } = &machine;
+        let cache = Cache::of(&model, isa.kind(), &options.weights_cache);
+        let linear = head.as_ref().map(|head| &head.linear);
+        let packed = PackedModel::new(&specs, linear, *isa, pool, &cache)
+            .map_err(|error| error.of(&source.path))?;
+        let head = packed.head();
+        let weights_file = packed.file.clone();
+        let compiled = compile(&model, specs, packed, &machine, is_decoder)?;
         let roles = match kind {
             ModelKind::Decoder => compiled
                 .inputs
@@ -122,17 +129,13 @@ impl Model {
                 .collect::<Result<Vec<_>, Error>>()?,
             ModelKind::Encoder => Vec::new(),
         };
-        let head = head
-            .map(|head| {
-                weights::pack(&head.linear, machine.isa, &machine.pool).map_err(|error| {
-                    let place = format!("node {:?}", head.linear.name());
-                    Error::invalid(&source.path, place, error.to_string())
-                })
-            })
-            .transpose()?;
+        // Norms, tables of positions and the like have been copied or were read once.
+        for file in model.files().iter() {
+            file.bytes.release_pages();
+        }
         let vocab_size = head
             .as_ref()
-            .map(PackedLinear::rows)
+            .map(|head| head.rows())
             .or(table_rows)
             .unwrap_or(0);
         let prefill_chunk = options.prefill_chunk.get();
@@ -142,6 +145,7 @@ impl Model {
             compiled,
             machine,
             head,
+            weights_file,
             roles,
             vocab_size,
             prefill_chunk,
@@ -238,8 +242,16 @@ impl Source {
     }
 }
 
+/// The model with our ops in it.
+pub(crate) fn rewrite(onnx: OnnxModel, kind: ModelKind) -> Result<Rewritten, Error> {
+    match kind {
+        ModelKind::Decoder => rewrite_decoder(onnx),
+        ModelKind::Encoder => rewrite_graph(onnx),
+    }
+}
+
 /// What a model is for: what it says, or what its inputs say.
-fn kind(onnx: &OnnxModel) -> ModelKind {
+pub(crate) fn kind(onnx: &OnnxModel) -> ModelKind {
     match onnx.metadata("furlong.kind") {
         Some("decoder") => ModelKind::Decoder,
         Some("encoder") => ModelKind::Encoder,
@@ -285,6 +297,32 @@ fn context_length(
             "a context of 0 tokens can't hold anything; ask for more".into(),
         )),
         context => Ok(context),
+    }
+}
+
+/// Keeps the rotary positions that a session of `context` tokens can reach.
+fn shorten_tables(specs: &mut [OpSpec], context: usize) {
+    let mut short: Vec<(Arc<RopeTable>, Arc<RopeTable>)> = Vec::new();
+    for spec in specs {
+        let OpSpec::Attention(AttentionSpec {
+            rope: Some(table), ..
+        }) = spec
+        else {
+            continue;
+        };
+        if table.positions() <= context {
+            continue;
+        }
+        let known = short.iter().find(|(whole, _)| Arc::ptr_eq(whole, table));
+        let first = match known {
+            Some((_, first)) => first.clone(),
+            None => {
+                let first = Arc::new(table.first(context));
+                short.push((table.clone(), first.clone()));
+                first
+            }
+        };
+        *table = first;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a caller decides when loading a model.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use furlong_core::Isa;
 use serde::Serialize;
@@ -29,6 +30,19 @@ impl KvFormat {
     }
 }
 
+/// Where packed weights are kept, so that they are packed only once and then mapped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum WeightsCache {
+    /// In the model's folder, `.furlong/`; where that can't be written, in the user's cache folder
+    /// (`$XDG_CACHE_HOME/furlong` or `~/.cache/furlong`). Small models are packed each time: that is faster.
+    #[default]
+    Auto,
+    /// In this folder.
+    Folder(PathBuf),
+    /// Nowhere: weights are packed into memory each time.
+    Off,
+}
+
 /// How to load a model. The default suits most: all cores, the best instruction set, an f16 cache.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
@@ -42,6 +56,8 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// Most tokens that go through the graph at once when a prompt is read.
     pub prefill_chunk: NonZeroUsize,
+    /// Where packed weights are kept.
+    pub weights_cache: WeightsCache,
 }
 
 impl LoadOptions {
@@ -68,6 +84,7 @@ impl Default for LoadOptions {
             isa: None,
             context: None,
             prefill_chunk: LoadOptions::PREFILL_CHUNK,
+            weights_cache: WeightsCache::default(),
         }
     }
 }

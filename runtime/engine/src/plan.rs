@@ -18,6 +18,7 @@ use crate::import::{OnnxModel, TableResolver, guard};
 use crate::ops::{self, Machine};
 use crate::pool::{self, Pool};
 use crate::rewrite::{self, Rewritten, rewrite_graph};
+use crate::weights::{Cache, PackedModel};
 use crate::{Array, Error, KvFormat};
 
 /// Bytes that one value inside the graph may take while it runs.
@@ -124,11 +125,14 @@ impl Planner {
             }
             Ops::Ours(machine) => {
                 let Rewritten { model, specs, .. } = rewrite_graph(self.model.clone())?;
+                let Machine { isa, pool, .. } = machine;
+                let packed = PackedModel::new(&specs, None, *isa, pool, &Cache::none());
+                let packed = packed.map_err(|error| error.of(model.path()))?;
                 model.check_supported(|n| n.domain == rewrite::DOMAIN || guard::is_known(n))?;
                 let mut onnx = guard::onnx_with_fixes();
                 ops::register(&mut onnx.op_register);
                 let graph = parse(&model, onnx)?;
-                let bind = |typed: &mut TypedModel| ops::bind(typed, specs, machine);
+                let bind = |typed: &mut TypedModel| ops::bind(typed, specs, packed, machine);
                 Ok(optimise(graph, inputs, bind, |graph| {
                     machine_executor(machine, graph)
                 }))

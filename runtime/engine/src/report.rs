@@ -1,6 +1,7 @@
 //! What a loaded model consists of, for people and programs that want to know.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -8,7 +9,7 @@ use crate::KvFormat;
 use crate::model::{Inner, Model, op};
 use crate::ops::{GatedLinear, QuantLinear};
 use crate::rewrite::AttentionSpec;
-use crate::weights::{self, PackedMatrix};
+use crate::weights::PackedMatrix;
 
 /// A model by its parts.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +24,8 @@ pub struct Report {
     pub linears: Vec<LinearReport>,
     /// The tables that rows are looked up in.
     pub tables: Vec<TableReport>,
+    /// The cache file that packed weights are mapped from; none if they are in memory of their own.
+    pub weights_file: Option<PathBuf>,
     /// How the cache stores keys and values.
     pub kv_format: KvFormat,
     /// Bytes of cache that a token takes.
@@ -57,7 +60,7 @@ pub struct TableReport {
     pub cols: usize,
     /// How they are stored.
     pub format: String,
-    /// Bytes in the file, read from there.
+    /// Bytes in the model's file, read from there; 0 if the output layer is the same matrix and serves the rows.
     pub bytes: usize,
 }
 
@@ -83,8 +86,8 @@ impl Report {
                 name: name.to_owned(),
                 rows: table.rows(),
                 cols: table.cols(),
-                format: weights::format_name(table.source()).into_owned(),
-                bytes: weights::file_bytes(table.source()),
+                format: table.format().to_owned(),
+                bytes: table.bytes(),
             }
         });
         let kv = inner.machine.kv;
@@ -99,6 +102,7 @@ impl Report {
             ops,
             linears,
             tables: tables.collect(),
+            weights_file: inner.weights_file.clone(),
             kv_format: kv,
             kv_bytes_per_token,
             context_length: inner.machine.context,

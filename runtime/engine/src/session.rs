@@ -53,12 +53,21 @@ impl InputRole {
     }
 
     fn value(self, tokens: &[u32], first: usize) -> TractResult<TValue> {
-        let numbers: Vec<i64> = match self {
-            InputRole::Tokens => tokens.iter().map(|&token| i64::from(token)).collect(),
-            InputRole::Positions => (first..first + tokens.len()).map(|p| p as i64).collect(),
-            InputRole::Mask => vec![1; first + tokens.len()],
+        let count = match self {
+            InputRole::Mask => first + tokens.len(),
+            InputRole::Tokens | InputRole::Positions => tokens.len(),
         };
-        Ok(Tensor::from_shape(&[1, numbers.len()], &numbers)?.into_tvalue())
+        let mut tensor = Tensor::zero::<i64>(&[1, count])?;
+        let mut view = tensor.try_as_plain_ram_mut()?;
+        let numbers = view.as_slice_mut::<i64>()?;
+        for (index, number) in numbers.iter_mut().enumerate() {
+            *number = match self {
+                InputRole::Tokens => tokens.get(index).map_or(0, |&token| token.into()),
+                InputRole::Positions => (first + index) as i64,
+                InputRole::Mask => 1,
+            };
+        }
+        Ok(tensor.into_tvalue())
     }
 }
 

@@ -1,16 +1,17 @@
 //! The command line: one variant a command, and the options that several of them share.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use furlong::machine::cores::Cores;
-use furlong_runtime::KvFormat;
 use furlong_runtime::text::{GenerateOptions, SamplingParams};
+use furlong_runtime::{KvFormat, WeightsCache};
 
 use crate::commands::{
     bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
-    inspect::InspectArgs, perplexity::PerplexityArgs, run::RunArgs,
+    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, run::RunArgs,
 };
 
 /// Runs quantised transformers on ARM and x86-64 Linux.
@@ -29,6 +30,7 @@ pub enum Command {
     Embed(EmbedArgs),
     Infer(InferArgs),
     Inspect(InspectArgs),
+    Pack(PackArgs),
     Perplexity(PerplexityArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),
@@ -46,6 +48,17 @@ pub struct ModelArgs {
     /// Run on these cores only, such as `4-7` or `0,2`; `big` for the fastest ones
     #[arg(long, value_name = "LIST")]
     pub cores: Option<Cores>,
+    /// Where packed weights are kept, to be mapped the next time: a folder, `auto` or `off`
+    #[arg(long, value_name = "DIR", default_value = "auto", value_parser = weights_cache)]
+    pub weights_cache: WeightsCache,
+}
+
+fn weights_cache(text: &str) -> Result<WeightsCache, Infallible> {
+    Ok(match text {
+        "auto" => WeightsCache::Auto,
+        "off" => WeightsCache::Off,
+        folder => WeightsCache::Folder(folder.into()),
+    })
 }
 
 /// How large a decoder's cache of keys and values is.

@@ -1,32 +1,17 @@
 //! Loading a model folder, the way all commands do.
 
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use furlong::machine::memory;
 use furlong_runtime::text::Tokenizer;
 use furlong_runtime::{LoadOptions, Model, ModelKind};
 
 use crate::cli::{CacheArgs, ModelArgs};
 use crate::failure::Hint;
-
-/// Loads a model that generates text.
-///
-/// # Errors
-/// A folder that isn't a model, or a model that is no decoder.
-pub fn decoder(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
-    let loaded = any(model, cache)?;
-    if loaded.kind() != ModelKind::Decoder {
-        bail!(
-            anyhow::anyhow!("{} does not generate text", model.model.display()).context(Hint(
-                "use `furlong embed` for an encoder, `furlong infer` for any other graph"
-                    .to_owned()
-            ))
-        );
-    }
-    Ok(loaded)
-}
 
 /// Loads a model of either kind; the cache's options are a decoder's.
 ///
@@ -36,11 +21,54 @@ pub fn any(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
     keep_to_cores(model)?;
     let options = LoadOptions {
         threads: model.threads,
+        weights_cache: model.weights_cache.clone(),
         kv: cache.kv.into(),
         context: cache.context.map(NonZeroUsize::get),
         ..LoadOptions::default()
     };
     load(&model.model, &options)
+}
+
+/// Loads a model of either kind and its tokenizer, both at once.
+///
+/// # Errors
+/// As [`any`]. The tokenizer's own error is left to the caller, who may do without.
+pub fn any_and_tokenizer(
+    model: &ModelArgs,
+    cache: &CacheArgs,
+) -> Result<(Model, Result<Tokenizer>)> {
+    let folder = &model.model;
+    let (model, tokenizer) = thread::scope(|scope| {
+        let tokenizer = scope.spawn(|| tokenizer(folder));
+        let model = any(model, cache);
+        let tokenizer = tokenizer.join();
+        (
+            model,
+            tokenizer.unwrap_or_else(|panic| resume_unwind(panic)),
+        )
+    });
+    memory::release_unused();
+    Ok((model?, tokenizer))
+}
+
+/// As [`any_and_tokenizer`], of a model that generates text.
+///
+/// # Errors
+/// As [`any_and_tokenizer`], and a model that is no decoder.
+pub fn decoder_and_tokenizer(
+    model: &ModelArgs,
+    cache: &CacheArgs,
+) -> Result<(Model, Result<Tokenizer>)> {
+    let (loaded, tokenizer) = any_and_tokenizer(model, cache)?;
+    if loaded.kind() != ModelKind::Decoder {
+        bail!(
+            anyhow::anyhow!("{} does not generate text", model.model.display()).context(Hint(
+                "use `furlong embed` for an encoder, `furlong infer` for any other graph"
+                    .to_owned()
+            ))
+        );
+    }
+    Ok((loaded, tokenizer))
 }
 
 /// Loads a model that turns sentences into vectors.
@@ -51,6 +79,7 @@ pub fn encoder(model: &ModelArgs) -> Result<Model> {
     keep_to_cores(model)?;
     let options = LoadOptions {
         threads: model.threads,
+        weights_cache: model.weights_cache.clone(),
         ..LoadOptions::default()
     };
     let loaded = load(&model.model, &options)?;

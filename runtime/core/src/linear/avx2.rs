@@ -13,7 +13,7 @@ use core::arch::x86_64::*;
 implementations! {
     quantised: "avx2",
     dense: "avx2",
-    Interleave { rows: 8, unit: 4, unsigned: false },
+    Interleave::of(crate::IsaKind::Avx2),
     Order::Plain,
 }
 

@@ -12,7 +12,7 @@ use core::arch::x86_64::*;
 implementations! {
     quantised: "avx512-vnni",
     dense: "avx512",
-    Interleave { rows: 16, unit: 4, unsigned: true },
+    Interleave::of(crate::IsaKind::Avx512Vnni),
     Order::Plain,
 }
 

@@ -17,7 +17,7 @@ use core::arch::asm;
 implementations! {
     quantised: "neon-dotprod",
     dense: "neon",
-    Interleave { rows: 4, unit: 4, unsigned: false },
+    Interleave::of(crate::IsaKind::NeonDotprod),
     Order::Started { middle: if BITS == 4 { 8 } else { 0 } },
     tokens: [16, 8, 4, 2, 1],
 }

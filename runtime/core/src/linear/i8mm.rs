@@ -17,7 +17,7 @@ use core::arch::asm;
 implementations! {
     quantised: "neon-i8mm",
     dense: "neon",
-    Interleave { rows: 4, unit: 4, unsigned: false },
+    Interleave::of(crate::IsaKind::NeonI8mm),
     Order::StartedPairs { middle: if BITS == 4 { 8 } else { 0 } },
     tokens: [12, 8, 4, 2, 1],
 }

@@ -43,11 +43,7 @@ impl Implementation {
     ) -> Implementation {
         Implementation {
             name,
-            interleave: Interleave {
-                rows: 1,
-                unit: 1,
-                unsigned: false,
-            },
+            interleave: Interleave::DENSE,
             activations: ActivationLayout {
                 order: Order::Float,
                 block: 1,

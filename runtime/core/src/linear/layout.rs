@@ -14,7 +14,7 @@
 //! rows' codes interleave is each instruction set's own ([`Interleave`]). Scales and offsets are
 //! normalised by a power of two for each row (the row multiplier), so that f16 holds any f32 range.
 
-use crate::{Error, WeightFormat};
+use crate::{Error, IsaKind, WeightFormat};
 
 /// Output rows of a packed tile, on every instruction set.
 pub(crate) const ROW_TILE: usize = 16;
@@ -41,6 +41,30 @@ pub(crate) struct Interleave {
 }
 
 impl Interleave {
+    /// That of dense weights: sixteen rows side by side.
+    pub(crate) const DENSE: Interleave = Interleave {
+        rows: 1,
+        unit: 1,
+        unsigned: false,
+    };
+
+    /// That of an instruction set's block-quantised kernels. Here and not in the instruction sets' files, so that
+    /// any machine can pack for any other.
+    pub(crate) const fn of(kind: IsaKind) -> Interleave {
+        let (rows, unit) = match kind {
+            IsaKind::Scalar => (1, 8),
+            IsaKind::Neon => (4, 2),
+            IsaKind::NeonDotprod | IsaKind::NeonI8mm => (4, 4),
+            IsaKind::Avx2 => (8, 4),
+            IsaKind::Avx512Vnni => (16, 4),
+        };
+        Interleave {
+            rows,
+            unit,
+            unsigned: matches!(kind, IsaKind::Avx512Vnni),
+        }
+    }
+
     /// Position of code byte `byte` of row `row` (in its tile) within a block of `row_bytes` a row.
     #[inline(always)]
     pub(crate) fn position(self, row: usize, byte: usize, row_bytes: usize) -> usize {

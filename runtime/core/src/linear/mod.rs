@@ -32,11 +32,13 @@ mod layout;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
+mod packed;
 #[cfg(target_arch = "aarch64")]
 mod quantise_neon;
 mod scalar;
 
 pub use activations::ActivationLayout;
+pub use packed::PackedLayout;
 
 use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
 use activations::MAX_GROUP;
@@ -79,14 +81,7 @@ impl LinearKernel {
     /// # Errors
     /// [`Error::Bits`] or [`Error::BlockSize`] for a format that [`WeightFormat::ALL`] does not list.
     pub fn select(format: WeightFormat, isa: Isa) -> Result<Self, Error> {
-        if let WeightFormat::Block { bits, block, .. } = format {
-            if bits != 4 && bits != 8 {
-                return Err(Error::Bits(bits));
-            }
-            if block != 16 && block != 32 {
-                return Err(Error::BlockSize(u32::from(block)));
-            }
-        }
+        PackedLayout::of(format, isa.kind())?;
         let implementation = match isa.kind() {
             #[cfg(target_arch = "x86_64")]
             crate::IsaKind::Avx2 => avx2::implementation(format),
@@ -127,123 +122,37 @@ impl LinearKernel {
         ROW_TILE
     }
 
-    /// Bytes of packed weights `[rows, columns]`.
+    /// How its packed weights lie.
+    pub fn layout(&self) -> PackedLayout {
+        PackedLayout::new(self.format, self.implementation.interleave)
+    }
+
+    /// As [`PackedLayout::packed_bytes`].
     ///
     /// # Errors
     /// [`Error::Overflow`].
     pub fn packed_bytes(&self, rows: usize, columns: usize) -> Result<usize, Error> {
-        TileShape::new(self.format, columns)?
-            .bytes
-            .checked_mul(tiles(rows))
-            .ok_or(Error::Overflow)
+        self.layout().packed_bytes(rows, columns)
     }
 
-    /// Where the rows of `range` lie in packed weights `[rows, columns]`.
+    /// As [`PackedLayout::pack`].
     ///
     /// # Errors
-    /// [`Error::RowRange`], [`Error::Overflow`].
-    pub fn packed_range(
-        &self,
-        rows: usize,
-        columns: usize,
-        range: Range<usize>,
-    ) -> Result<Range<usize>, Error> {
-        self.packed_bytes(rows, columns)?;
-        let tile = TileShape::new(self.format, columns)?.bytes;
-        let range = tile_range(rows, range)?;
-        Ok(range.start * tile..range.end * tile)
-    }
-
-    /// Packs the rows of `range` into `dst`, the part of the buffer that [`LinearKernel::packed_range`]
-    /// names. Threads may pack different ranges of one buffer.
-    ///
-    /// # Errors
-    /// [`Error::Format`] for weights of another format, [`Error::RowRange`], [`Error::Length`] when `dst` is
-    /// not that part.
+    /// As [`PackedLayout::pack`].
     pub fn pack(
         &self,
         weights: &Weights<'_>,
         range: Range<usize>,
         dst: &mut [u8],
     ) -> Result<(), Error> {
-        if weights.format() != self.format {
-            return Err(Error::Format);
-        }
-        let shape = TileShape::new(self.format, weights.columns())?;
-        let bytes = self.packed_range(weights.rows(), weights.columns(), range.clone())?;
-        if dst.len() != bytes.len() {
-            return Err(Error::Length(Operand::Packed));
-        }
-        for (index, tile) in dst.chunks_exact_mut(shape.bytes).enumerate() {
-            let first_row = range.start + index * ROW_TILE;
-            match (weights, self.format) {
-                (Weights::Block(weights), WeightFormat::Block { block, .. }) => {
-                    pack::pack_blocks(
-                        weights,
-                        first_row,
-                        self.implementation.interleave,
-                        shape,
-                        usize::from(block),
-                        tile,
-                    );
-                }
-                (Weights::Dense(weights), _) => pack::pack_dense(weights, first_row, tile),
-                (Weights::Block(_), _) => return Err(Error::Format),
-            }
-        }
-        Ok(())
-    }
-
-    /// Widens row `row` of packed weights `[rows, columns]` into `out` `[columns]`: an embedding look-up from the
-    /// same bytes that the output head multiplies.
-    ///
-    /// # Errors
-    /// [`Error::RowRange`] for a row outside, [`Error::Length`].
-    pub fn unpack_row(
-        &self,
-        packed: &[u8],
-        rows: usize,
-        columns: usize,
-        row: usize,
-        out: &mut [f32],
-    ) -> Result<(), Error> {
-        if packed.len() != self.packed_bytes(rows, columns)? {
-            return Err(Error::Length(Operand::Packed));
-        }
-        if out.len() != columns {
-            return Err(Error::Length(Operand::Output));
-        }
-        if row >= rows {
-            return Err(Error::RowRange);
-        }
-        let shape = TileShape::new(self.format, columns)?;
-        let tile = packed
-            .get(row / ROW_TILE * shape.bytes..)
-            .ok_or(Error::Length(Operand::Packed))?;
-        match self.format {
-            WeightFormat::Block { bits, block, .. } => {
-                let interleave = self.implementation.interleave;
-                pack::unpack_blocks(
-                    tile,
-                    row % ROW_TILE,
-                    interleave,
-                    shape,
-                    bits,
-                    usize::from(block),
-                    out,
-                );
-            }
-            WeightFormat::F16 | WeightFormat::F32 => {
-                pack::unpack_dense(tile, row % ROW_TILE, shape, out)
-            }
-        }
-        Ok(())
+        self.layout().pack(weights, range, dst)
     }
 
     /// Threads may prepare different tokens of one buffer, if each starts at a multiple of this: token `t` at byte
     /// [`LinearKernel::activation_bytes`]`(t, columns)`.
-    pub const fn token_group(&self) -> usize {
-        TOKEN_GROUPS[0]
+    pub fn token_group(&self) -> usize {
+        let groups = self.implementation.activations.groups;
+        groups.first().copied().unwrap_or(1)
     }
 
     /// How this kernel wants its activations. Where two kernels' layouts are equal, one prepared buffer serves both.

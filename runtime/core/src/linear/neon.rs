@@ -18,7 +18,7 @@ use core::arch::asm;
 implementations! {
     quantised: "neon",
     dense: "neon",
-    Interleave { rows: 4, unit: 2, unsigned: false },
+    Interleave::of(crate::IsaKind::Neon),
     Order::Pairs4,
 }
 

@@ -9,7 +9,7 @@ use crate::math::fma;
 implementations! {
     quantised: "scalar",
     dense: "scalar",
-    Interleave { rows: 1, unit: 8, unsigned: false },
+    Interleave::of(crate::IsaKind::Scalar),
     Order::Plain,
 }
 

@@ -107,7 +107,10 @@ fn pack(kernel: &LinearKernel, weights: &Weights<'_>) -> Vec<u8> {
     // In two parts, as two threads would.
     let middle = (rows / 2).next_multiple_of(kernel.row_tile()).min(rows);
     for range in [0..middle, middle..rows] {
-        let place = kernel.packed_range(rows, columns, range.clone()).unwrap();
+        let place = kernel
+            .layout()
+            .packed_range(rows, columns, range.clone())
+            .unwrap();
         kernel.pack(weights, range, &mut packed[place]).unwrap();
     }
     packed
@@ -200,6 +203,7 @@ fn the_scalar_twin_follows_the_formula() {
             let (mut row, mut file_row) = (std::vec![0.0; columns], std::vec![0.0; columns]);
             for index in [0, rows - 1] {
                 kernel
+                    .layout()
                     .unpack_row(&packed, rows, columns, index, &mut row)
                     .unwrap();
                 gather_row(&weights, index, &mut file_row).unwrap();
@@ -417,4 +421,17 @@ fn results_are_the_same_on_every_machine() {
         }
     }
     assert_eq!(hash, 12_248_561_910_828_424_574);
+}
+
+#[test]
+fn any_machine_packs_for_any_instruction_set() {
+    for format in WeightFormat::ALL {
+        for isa in Isa::available() {
+            let kernel = LinearKernel::select(format, isa).unwrap();
+            assert_eq!(
+                PackedLayout::of(format, isa.kind()).unwrap(),
+                kernel.layout()
+            );
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use super::source::{FileStamp, SourceFile};
 use crate::Error;
 
 /// What holds the bytes.
@@ -30,6 +31,11 @@ impl TensorBytes {
     /// # Errors
     /// [`Error::Io`] when the file can't be opened or mapped, or isn't a plain file.
     pub fn map_file(path: &Path) -> Result<TensorBytes, Error> {
+        Ok(TensorBytes::map_source(path)?.bytes)
+    }
+
+    /// As [`TensorBytes::map_file`], with what the file system says of the very file that is mapped.
+    pub(crate) fn map_source(path: &Path) -> Result<SourceFile, Error> {
         let io = |doing, source| Error::Io {
             file: path.to_path_buf(),
             doing,
@@ -41,18 +47,26 @@ impl TensorBytes {
             let kind = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file");
             return Err(io("open", kind));
         }
+        let stamp = FileStamp::of(&metadata);
         if metadata.len() == 0 {
-            return Ok(TensorBytes::owned(Vec::new()));
+            let bytes = TensorBytes::owned(Vec::new());
+            return Ok(SourceFile { bytes, stamp });
         }
         // SAFETY: the mapping is private and read-only. A process that truncates the file while
         // we read it can raise SIGBUS; docs/security.md says that model files must not be
         // rewritten in place while they are in use.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| io("map", e))?;
+        let bytes = TensorBytes::mapped(map);
+        Ok(SourceFile { bytes, stamp })
+    }
+
+    /// All of a file that has been mapped.
+    pub(crate) fn mapped(map: Mmap) -> TensorBytes {
         let range = 0..map.len();
-        Ok(TensorBytes {
+        TensorBytes {
             backing: Backing::Mapped(Arc::new(map)),
             range,
-        })
+        }
     }
 
     /// Bytes that live in memory.

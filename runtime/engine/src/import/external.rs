@@ -1,8 +1,9 @@
 //! External data: other files that a model names, allowed only inside the model's own folder.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use super::source::SourceFile;
 use super::{TensorBytes, invalid};
 use crate::Error;
 
@@ -11,7 +12,9 @@ use crate::Error;
 pub(crate) struct ExternalFiles {
     /// `None` for a model that is in memory.
     folder: Option<PathBuf>,
-    mapped: HashMap<PathBuf, TensorBytes>,
+    /// Locations as the model spells them: most tensors name the same one, and finding a file costs system calls.
+    found: HashMap<String, TensorBytes>,
+    mapped: BTreeMap<PathBuf, SourceFile>,
 }
 
 const KEEP_INSIDE: &str = "keep external data beside the model file, and name it relative to it";
@@ -25,14 +28,16 @@ impl ExternalFiles {
         };
         ExternalFiles {
             folder: Some(folder.to_path_buf()),
-            mapped: HashMap::new(),
+            found: HashMap::new(),
+            mapped: BTreeMap::new(),
         }
     }
 
     pub fn none() -> ExternalFiles {
         ExternalFiles {
             folder: None,
-            mapped: HashMap::new(),
+            found: HashMap::new(),
+            mapped: BTreeMap::new(),
         }
     }
 
@@ -43,6 +48,20 @@ impl ExternalFiles {
         place: &str,
         location: &str,
     ) -> Result<TensorBytes, Error> {
+        if let Some(known) = self.found.get(location) {
+            return Ok(known.clone());
+        }
+        let bytes = self.find(model, place, location)?;
+        self.found.insert(location.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+
+    /// The files that were opened, in an order that depends on their names alone.
+    pub fn into_files(self) -> impl Iterator<Item = SourceFile> {
+        self.mapped.into_values()
+    }
+
+    fn find(&mut self, model: &Path, place: &str, location: &str) -> Result<TensorBytes, Error> {
         let refuse = |reason: String| invalid(model, place, reason, KEEP_INSIDE);
         let Some(folder) = &self.folder else {
             return Err(refuse(
@@ -72,10 +91,11 @@ impl ExternalFiles {
             )));
         }
         if let Some(known) = self.mapped.get(&real) {
-            return Ok(known.clone());
+            return Ok(known.bytes.clone());
         }
-        let bytes = TensorBytes::map_file(&real)?;
-        self.mapped.insert(real, bytes.clone());
+        let file = TensorBytes::map_source(&real)?;
+        let bytes = file.bytes.clone();
+        self.mapped.insert(real, file);
         Ok(bytes)
     }
 }

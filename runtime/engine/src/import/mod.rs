@@ -12,6 +12,7 @@ mod external;
 pub(crate) mod guard;
 mod names;
 mod resolver;
+mod source;
 mod tensor;
 mod unsupported;
 mod wire;
@@ -29,6 +30,7 @@ pub use tensor::TensorData;
 pub use unsupported::{UnsupportedOp, UnsupportedOps};
 
 pub(crate) use resolver::TableResolver;
+pub(crate) use source::{FileStamp, SourceFile};
 
 use crate::Error;
 use external::ExternalFiles;
@@ -61,6 +63,8 @@ pub struct OnnxModel {
     path: PathBuf,
     proto: pb::ModelProto,
     table: Arc<Vec<TensorBytes>>,
+    /// The files it was read from, the model's own first; none for a model that was in memory.
+    files: Arc<Vec<SourceFile>>,
 }
 
 impl OnnxModel {
@@ -75,10 +79,12 @@ impl OnnxModel {
         } else {
             path.to_path_buf()
         };
-        let file = TensorBytes::map_file(&path)?;
+        let file = TensorBytes::map_source(&path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut external = ExternalFiles::in_folder(folder);
-        OnnxModel::decode(path, &file, &mut external)
+        let mut model = OnnxModel::decode(path, &file.bytes, &mut external)?;
+        model.files = Arc::new([file].into_iter().chain(external.into_files()).collect());
+        Ok(model)
     }
 
     /// Reads and checks a model that is in memory. It can't have external data. This is what a
@@ -130,6 +136,7 @@ impl OnnxModel {
             path,
             proto,
             table: Arc::new(table),
+            files: Arc::default(),
         })
     }
 
@@ -141,6 +148,11 @@ impl OnnxModel {
     /// The folder that the model file is in: its tokenizer and configuration are beside it.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The files it was read from, the model's own first; none for a model that was in memory.
+    pub(crate) fn files(&self) -> &Arc<Vec<SourceFile>> {
+        &self.files
     }
 
     /// The decoded model, whose tensors carry no data (see [`OnnxModel`]).

@@ -8,11 +8,14 @@ use tract_core::internal::*;
 
 use super::{Machine, SessionScratch, core_error, equal_by_weights, floats};
 use crate::pool::Pool;
-use crate::rewrite::{Activation, LinearSpec};
-use crate::weights::{PackedMatrix, pack, prepare};
+use crate::rewrite::Activation;
+use crate::weights::{PackedMatrix, prepare};
 
 /// Rows that are computed before they are joined, so that they are still in the cache then.
 const ROWS_AT_ONCE: usize = 64;
+
+/// Tokens whose values find room on the stack.
+const FEW: usize = 4;
 
 /// `activation(x · W_gateᵀ) ∘ (x · W_upᵀ)`: `[.., cols]` to `[.., rows]`.
 #[derive(Debug, Clone)]
@@ -33,28 +36,16 @@ struct GatedWeights {
 equal_by_weights!(GatedLinear, weights);
 
 impl GatedLinear {
-    /// Packs the two parts of `linear`: the gate, and what it gates.
+    /// The layer of two matrices: the gate, and what it gates.
     pub(crate) fn new(
-        linear: &LinearSpec,
+        matrices: Vec<PackedMatrix>,
         activation: Activation,
         machine: &Machine,
     ) -> TractResult<GatedLinear> {
-        let [gate, up] = linear.parts.as_slice() else {
-            bail!("a gated layer has two parts, not {}", linear.parts.len());
-        };
-        let pack_one = |part: &crate::rewrite::LinearPart| {
-            let spec = LinearSpec {
-                parts: vec![part.clone()],
-            };
-            let packed = pack(&spec, machine.isa, &machine.pool).map_err(core_error)?;
-            packed.into_only().context("one part gives one matrix")
-        };
-        let weights = Arc::new(GatedWeights {
-            gate: pack_one(gate)?,
-            up: pack_one(up)?,
-        });
+        let [gate, up] = <[PackedMatrix; 2]>::try_from(matrices)
+            .map_err(|some| format_err!("a gated layer has two parts, not {}", some.len()))?;
         Ok(GatedLinear {
-            weights,
+            weights: Arc::new(GatedWeights { gate, up }),
             activation,
             isa: machine.isa,
             pool: machine.pool.clone(),
@@ -83,15 +74,22 @@ impl GatedLinear {
         mut out: MatrixMut<'_>,
     ) -> Result<(), furlong_core::Error> {
         let width = ROWS_AT_ONCE.min(rows.len());
-        let mut gates = vec![0.0; tokens * width];
-        let mut ups = vec![0.0; tokens * width];
+        // A few tokens' values are on the stack, so that writing an answer allocates none.
+        let (mut few, mut many) = ([0.0; 2 * FEW * ROWS_AT_ONCE], Vec::new());
+        let both = if tokens <= FEW {
+            few.as_mut_slice()
+        } else {
+            many.resize(2 * tokens * width, 0.0);
+            many.as_mut_slice()
+        };
+        let (gates, ups) = both.split_at_mut(both.len() / 2);
         let mut first = rows.start;
         while first < rows.end {
             let some = first..rows.end.min(first + ROWS_AT_ONCE);
             let len = some.len();
             for (matrix, values) in [
-                (&self.weights.gate, &mut gates),
-                (&self.weights.up, &mut ups),
+                (&self.weights.gate, &mut *gates),
+                (&self.weights.up, &mut *ups),
             ] {
                 let values = values.get_mut(..tokens * len).unwrap_or_default();
                 let view = MatrixMut::new(values, tokens, len)?;

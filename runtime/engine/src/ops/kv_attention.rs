@@ -10,7 +10,7 @@ use furlong_core::{MatrixMut, norm};
 use tract_core::internal::*;
 
 use super::kv_cache::{Cached, KvCache, Slot};
-use super::{Machine, core_error, floats};
+use super::{Machine, Scratch, SessionScratch, core_error, floats};
 use crate::rewrite::{AttentionInputs, AttentionSpec, HeadNorm, RopeTable};
 
 type CoreError = furlong_core::Error;
@@ -40,13 +40,10 @@ impl Eq for KvAttention {}
 #[derive(Debug, Clone)]
 pub(crate) struct KvState {
     cache: KvCache,
-    /// Working memory: the new tokens' keys and queries, turned to their positions.
-    keys: Vec<f32>,
-    queries: Vec<f32>,
 }
 
 /// A view of rows of numbers that lie `stride` apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Rows<'a> {
     values: &'a [f32],
     start: usize,
@@ -95,37 +92,34 @@ impl KvAttention {
     fn operands<'a>(&self, inputs: &'a [TValue]) -> TractResult<([Rows<'a>; 3], usize)> {
         let spec = &*self.spec;
         let widths = [spec.query_columns(), spec.kv_columns(), spec.kv_columns()];
-        let mut rows = Vec::with_capacity(3);
+        let mut rows = [Rows::default(); 3];
         match (spec.inputs, inputs) {
             (AttentionInputs::Packed, [packed]) => {
                 let values = floats(packed)?;
                 let stride = widths.iter().sum();
                 let mut start = 0;
-                for columns in widths {
-                    rows.push(Rows {
+                for (rows, columns) in rows.iter_mut().zip(widths) {
+                    *rows = Rows {
                         values,
                         start,
                         stride,
                         columns,
-                    });
+                    };
                     start += columns;
                 }
             }
             (AttentionInputs::Separate, [_, _, _]) => {
-                for (input, columns) in inputs.iter().zip(widths) {
-                    rows.push(Rows {
+                for ((rows, input), columns) in rows.iter_mut().zip(inputs).zip(widths) {
+                    *rows = Rows {
                         values: floats(input)?,
                         start: 0,
                         stride: columns,
                         columns,
-                    });
+                    };
                 }
             }
             _ => bail!("attention has {} inputs", inputs.len()),
         }
-        let Ok(rows) = <[Rows<'a>; 3]>::try_from(rows) else {
-            bail!("three operands")
-        };
         let tokens = rows[0].values.len() / rows[0].stride;
         let whole = rows
             .iter()
@@ -140,12 +134,14 @@ impl KvAttention {
         heads: &mut [f32],
         position: usize,
         head_norm: Option<&HeadNorm>,
+        whole: &mut Vec<f32>,
     ) -> Result<(), CoreError> {
         let isa = self.machine.isa;
         for head in heads.chunks_exact_mut(self.spec.head_dim) {
             if let Some(HeadNorm { gain, epsilon }) = head_norm {
-                let whole = head.to_vec();
-                norm::rms_norm(isa, &whole, gain, *epsilon, head)?;
+                whole.clear();
+                whole.extend_from_slice(head);
+                norm::rms_norm(isa, whole, gain, *epsilon, head)?;
             }
             if let Some(table) = &self.spec.rope {
                 let (cos, sin) = table.at(position).ok_or(CoreError::Shape)?;
@@ -172,31 +168,33 @@ impl KvAttention {
         out.resize(tokens * rows.columns, 0.0);
         let pool = &self.machine.pool;
         pool.for_rows(out, rows.columns, TOKENS_AT_ONCE, |token, part| {
+            let mut whole = Vec::new();
             for (index, heads) in part.chunks_exact_mut(rows.columns).enumerate() {
                 let row = rows.row(token + index);
                 if row.len() != heads.len() {
                     return Err(CoreError::Shape);
                 }
                 heads.copy_from_slice(row);
-                self.place(heads, first + token + index, head_norm)?;
+                self.place(heads, first + token + index, head_norm, &mut whole)?;
             }
             Ok(())
         })
     }
 
-    /// Appends all tokens to the cache, and leaves their queries in the state, ready.
+    /// Appends all tokens to the cache, and leaves their queries in `scratch`, ready.
     fn append(
         &self,
         state: &mut KvState,
+        scratch: &mut Scratch,
         operands: &[Rows<'_>; 3],
         tokens: usize,
     ) -> Result<(), CoreError> {
         let &[queries, keys, values] = operands;
         let (first, spec) = (state.cache.len(), &*self.spec);
         let (query_norm, key_norm) = (spec.query_norm.as_ref(), spec.key_norm.as_ref());
-        self.place_all(queries, tokens, first, query_norm, &mut state.queries)?;
-        self.place_all(keys, tokens, first, key_norm, &mut state.keys)?;
-        let all_keys = &state.keys;
+        self.place_all(queries, tokens, first, query_norm, &mut scratch.queries)?;
+        self.place_all(keys, tokens, first, key_norm, &mut scratch.keys)?;
+        let all_keys = &scratch.keys;
         let write = |mut slot: Slot<'_>| {
             let columns = slot.head * spec.head_dim..(slot.head + 1) * spec.head_dim;
             for (index, token) in slot.tokens.clone().enumerate() {
@@ -225,6 +223,7 @@ impl KvAttention {
     fn attend(
         &self,
         state: &KvState,
+        queries: &[f32],
         first: usize,
         token: usize,
         columns: Range<usize>,
@@ -234,7 +233,7 @@ impl KvAttention {
         let group = spec.heads / spec.kv_heads;
         let dim = spec.head_dim;
         let tokens = out.rows();
-        let queries = state.queries.get(token * spec.query_columns()..);
+        let queries = queries.get(token * spec.query_columns()..);
         let mut rest = out;
         let mut head = columns.start / dim;
         let end = columns.end / dim;
@@ -279,6 +278,7 @@ impl KvAttention {
     fn attend_all(
         &self,
         state: &KvState,
+        queries: &[f32],
         first: usize,
         tokens: usize,
         out: &mut [f32],
@@ -295,6 +295,7 @@ impl KvAttention {
         if products < WORTH_SHARING || pool.threads() == 1 {
             return self.attend(
                 state,
+                queries,
                 first,
                 0,
                 0..columns,
@@ -304,7 +305,7 @@ impl KvAttention {
         if tokens == 1 {
             let out = MatrixMut::new(out, tokens, columns)?;
             return pool.for_columns(out, width, &|columns, part| {
-                self.attend(state, first, 0, columns, part)
+                self.attend(state, queries, first, 0, columns, part)
             });
         }
         // The last tokens see the most: they come first, so that all threads end together.
@@ -321,11 +322,16 @@ impl KvAttention {
             }
         }
         pool.for_each(jobs, |(token, columns, part)| {
-            self.attend(state, first, token, columns, part)
+            self.attend(state, queries, first, token, columns, part)
         })
     }
 
-    fn run(&self, state: &mut KvState, inputs: &[TValue]) -> TractResult<TValue> {
+    fn run(
+        &self,
+        state: &mut KvState,
+        scratch: &mut Scratch,
+        inputs: &[TValue],
+    ) -> TractResult<TValue> {
         let (operands, tokens) = self.operands(inputs)?;
         let first = state.cache.len();
         ensure!(
@@ -337,8 +343,9 @@ impl KvAttention {
         let mut output = unsafe { Tensor::uninitialized::<f32>(&[1, tokens, columns])? };
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        self.append(state, &operands, tokens).map_err(core_error)?;
-        self.attend_all(state, first, tokens, out)
+        self.append(state, scratch, &operands, tokens)
+            .map_err(core_error)?;
+        self.attend_all(state, &scratch.queries, first, tokens, out)
             .map_err(core_error)?;
         Ok(output.into_tvalue())
     }
@@ -381,25 +388,22 @@ impl EvalOp for KvAttention {
             kv_heads, head_dim, ..
         } = *self.spec;
         let cache = KvCache::new(self.machine.kv, kv_heads, head_dim, self.machine.context);
-        Ok(Some(Box::new(KvState {
-            cache,
-            keys: Vec::new(),
-            queries: Vec::new(),
-        })))
+        Ok(Some(Box::new(KvState { cache })))
     }
 }
 
 impl OpState for KvState {
     fn eval(
         &mut self,
-        _ctx: &EvalContext,
+        ctx: &EvalContext,
         op: &dyn Op,
         inputs: TVec<TValue>,
     ) -> TractResult<TVec<TValue>> {
         let op = op
             .downcast_ref::<KvAttention>()
             .context("a cache belongs to an attention op")?;
-        Ok(tvec!(op.run(self, &inputs)?))
+        let output = SessionScratch::with(ctx, |scratch| op.run(self, scratch, &inputs))?;
+        Ok(tvec!(output))
     }
 
     fn reset_lanes(&mut self, _lanes: &[LaneId]) -> TractResult<()> {

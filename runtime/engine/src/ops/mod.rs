@@ -30,7 +30,7 @@ pub(crate) use scratch::{Scratch, SessionScratch};
 use crate::KvFormat;
 use crate::pool::Pool;
 use crate::rewrite::OpSpec;
-use crate::weights::{self, RowTable};
+use crate::weights::{PackedLinear, PackedModel};
 
 /// What ops need from the machine and the caller.
 #[derive(Debug, Clone)]
@@ -52,10 +52,11 @@ pub(crate) fn register(ops: &mut OnnxOpRegister) {
     }
 }
 
-/// Puts the real ops in the places of their placeholders; packs their weights on the way.
+/// Puts the real ops in the places of their placeholders, with their packed weights.
 pub(crate) fn bind(
     model: &mut TypedModel,
     specs: Vec<OpSpec>,
+    mut packed: PackedModel,
     machine: &Machine,
 ) -> TractResult<()> {
     let mut specs: Vec<Option<OpSpec>> = specs.into_iter().map(Some).collect();
@@ -68,22 +69,29 @@ pub(crate) fn bind(
             .get_mut(index)
             .and_then(Option::take)
             .ok_or_else(|| format_err!("node {} has no description", node.name))?;
-        node.op = make(spec, machine).with_context(|| format!("preparing node {}", node.name))?;
+        node.op = make(spec, index, &mut packed, machine)
+            .with_context(|| format!("preparing node {}", node.name))?;
     }
     Ok(())
 }
 
-fn make(spec: OpSpec, machine: &Machine) -> TractResult<Box<dyn TypedOp>> {
-    let (isa, pool) = (machine.isa, &machine.pool);
+/// The op that `spec`, the one at `index`, describes.
+fn make(
+    spec: OpSpec,
+    index: usize,
+    packed: &mut PackedModel,
+    machine: &Machine,
+) -> TractResult<Box<dyn TypedOp>> {
+    let isa = machine.isa;
     Ok(match spec {
-        OpSpec::Linear(linear) => {
-            let packed = weights::pack(&linear, isa, pool).map_err(core_error)?;
-            Box::new(QuantLinear::new(packed, pool.clone()))
+        OpSpec::Linear(_) => {
+            let weights = PackedLinear::new(packed.take(index));
+            Box::new(QuantLinear::new(weights, machine.pool.clone()))
         }
-        OpSpec::Gated(linear, activation) => {
-            Box::new(GatedLinear::new(&linear, activation, machine)?)
+        OpSpec::Gated(_, activation) => {
+            Box::new(GatedLinear::new(packed.take(index), activation, machine)?)
         }
-        OpSpec::Gather(source, _) => Box::new(QuantGather::new(RowTable::new(source))),
+        OpSpec::Gather(source, _) => Box::new(QuantGather::new(packed.table(source))),
         OpSpec::Attention(attention) => Box::new(KvAttention::new(attention, machine)?),
         OpSpec::SelfAttention(attention) => {
             Box::new(self_attention::SelfAttention::new(attention, machine))

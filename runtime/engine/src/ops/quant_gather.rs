@@ -58,7 +58,8 @@ impl EvalOp for QuantGather {
         if let Some(index) = indices.iter().find(|index| row(index).is_none()) {
             bail!("index {index} is outside the table of {rows} rows");
         }
-        let mut output = Tensor::zero::<f32>(&shape)?;
+        // SAFETY: plain numbers, and `gather` writes all of them or fails.
+        let mut output = unsafe { Tensor::uninitialized::<f32>(&shape)? };
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
         self.table

@@ -11,6 +11,10 @@ use crate::weights::Buffer;
 pub(crate) struct Scratch {
     /// Prepared activations.
     pub activations: Buffer,
+    /// All tokens' queries, ready to attend with.
+    pub queries: Vec<f32>,
+    /// All new tokens' keys.
+    pub keys: Vec<f32>,
 }
 
 /// One session's working memory, put into tract's turn state.

@@ -141,10 +141,18 @@ fn matrix(draft: &Draft, value: &str) -> Result<Option<Matrix>, Error> {
 
 /// A constant vector, `[length]`, as f32.
 pub(crate) fn vector(draft: &Draft, value: &str) -> Result<Option<Arc<[f32]>>, Error> {
-    let numbers = floats(draft, value)?;
-    Ok(numbers
-        .filter(|(dims, _)| dims.len() == 1)
-        .map(|(_, numbers)| numbers.into()))
+    if dims(draft, value)?.is_none_or(|dims| dims.len() != 1) {
+        return Ok(None);
+    }
+    Ok(floats(draft, value)?.map(|(_, numbers)| numbers.into()))
+}
+
+/// The shape of a constant that [`floats`] reads. Constants may be large: what only looks at shapes asks here.
+pub(crate) fn dims(draft: &Draft, value: &str) -> Result<Option<Vec<usize>>, Error> {
+    let constant = constant(draft, value)?.filter(|constant| !constant.transposed);
+    Ok(constant
+        .filter(|constant| float_width(constant.data.element).is_some())
+        .map(|constant| constant.data.dims))
 }
 
 /// A shape and its numbers.

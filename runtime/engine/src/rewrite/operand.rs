@@ -148,7 +148,7 @@ fn rope(draft: &Draft, node: &NodeProto) -> Result<Option<Rope>, Error> {
     {
         return Ok(None);
     }
-    let Some((dims, _)) = constants::floats(draft, cos)? else {
+    let Some(dims) = constants::dims(draft, cos)? else {
         return Ok(None);
     };
     let &[_, half] = dims.as_slice() else {

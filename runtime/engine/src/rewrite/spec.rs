@@ -242,9 +242,72 @@ impl RopeTable {
     pub(crate) fn positions(&self) -> usize {
         self.cos.len().checked_div(self.rotary_dim / 2).unwrap_or(0)
     }
+
+    /// The table of the first `positions` positions.
+    pub(crate) fn first(&self, positions: usize) -> RopeTable {
+        let numbers = positions.saturating_mul(self.rotary_dim / 2);
+        let part = |all: &[f32]| all.get(..numbers).unwrap_or(all).to_vec();
+        RopeTable {
+            cos: part(&self.cos),
+            sin: part(&self.sin),
+            ..*self
+        }
+    }
+}
+
+impl ZeroPoints {
+    /// Their bytes, where there are any.
+    pub(crate) fn bytes(&self) -> Option<&TensorBytes> {
+        match self {
+            ZeroPoints::Middle => None,
+            ZeroPoints::Packed(points) | ZeroPoints::Float(points) => Some(points),
+        }
+    }
 }
 
 impl WeightSource {
+    /// Whether two matrices are the same bytes of the same file, read in the same way.
+    pub(crate) fn is_same_as(&self, other: &WeightSource) -> bool {
+        let same = |a: &TensorBytes, b: &TensorBytes| std::ptr::eq(a.as_slice(), b.as_slice());
+        let same_data = match (&self.data, &other.data) {
+            (
+                WeightData::Dense {
+                    bytes, transposed, ..
+                },
+                WeightData::Dense {
+                    bytes: other,
+                    transposed: other_transposed,
+                    ..
+                },
+            ) => same(bytes, other) && transposed == other_transposed,
+            (
+                WeightData::Blocks {
+                    codes,
+                    scales,
+                    zero_points,
+                    ..
+                },
+                WeightData::Blocks {
+                    codes: other_codes,
+                    scales: other_scales,
+                    zero_points: other_points,
+                    ..
+                },
+            ) => {
+                let points = match (zero_points.bytes(), other_points.bytes()) {
+                    (None, None) => true,
+                    (Some(points), Some(other)) => same(points, other),
+                    _ => false,
+                };
+                same(codes, other_codes) && same(scales, other_scales) && points
+            }
+            _ => false,
+        };
+        same_data
+            && (self.rows, self.cols) == (other.rows, other.cols)
+            && self.format() == other.format()
+    }
+
     /// What this matrix must have in common with another one to be packed together with it.
     pub(crate) fn format(&self) -> WeightFormat {
         match &self.data {
@@ -274,11 +337,6 @@ impl LinearSpec {
     /// Inputs.
     pub(crate) fn cols(&self) -> usize {
         self.parts.first().map_or(0, |part| part.weights.cols)
-    }
-
-    /// The name of the first part.
-    pub(crate) fn name(&self) -> &str {
-        self.parts.first().map_or("", |part| &part.name)
     }
 
     /// Whether `other` can be packed below this one.

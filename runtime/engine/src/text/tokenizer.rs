@@ -22,6 +22,13 @@ pub struct Tokenizer {
     eos: BTreeSet<u32>,
 }
 
+/// The sections of a `tokenizer.json` that we read ourselves; its vocabulary is not among them.
+#[derive(serde::Deserialize)]
+struct Ends {
+    decoder: Option<Value>,
+    post_processor: Option<Value>,
+}
+
 impl Tokenizer {
     /// Loads `tokenizer.json` from a model folder, and the ids that end a text from `generation_config.json`,
     /// `config.json` and `tokenizer_config.json`, all of them where they differ.
@@ -60,14 +67,13 @@ impl Tokenizer {
     /// # Errors
     /// Contents that are not a tokenizer.
     pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
-        let json: Value = serde_json::from_slice(bytes)
+        let ends: Ends = serde_json::from_slice(bytes)
             .map_err(|error| Error::invalid(path, "JSON", error.to_string()))?;
-        let pieces = Pieces::from_decoder(json.get("decoder"));
-        if let Some(processor) = json.get("post_processor") {
+        let pieces = Pieces::from_decoder(ends.decoder.as_ref());
+        if let Some(processor) = &ends.post_processor {
             check_template(processor)
                 .map_err(|reason| Error::invalid(path, "post_processor", reason))?;
         }
-        drop(json);
         let inner = guarded(path, "tokenizer", || {
             let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
             // Both are for batches of training data, and a stranger's file may ask for any length.

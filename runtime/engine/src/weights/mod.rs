@@ -1,18 +1,25 @@
 //! Where weights live: outside tract, packed for the kernels or in the model's mapped file.
 
 mod buffer;
+pub(crate) mod cache;
+mod contents;
+mod model;
 mod packed;
+mod packing;
 mod prepare;
 mod table;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use packed::{PackedLinear, PackedMatrix, pack};
+pub(crate) use cache::Cache;
+pub(crate) use contents::Contents;
+pub(crate) use model::{PackError, PackedModel};
+pub(crate) use packed::{PackedLinear, PackedMatrix};
 pub(crate) use prepare::prepare;
 pub(crate) use table::RowTable;
 
 use std::borrow::Cow;
 
-use furlong_core::{BlockWeights, DenseWeights, Floats, Weights, ZeroPoints, f16};
+use furlong_core::{BlockWeights, DenseWeights, Floats, WeightFormat, Weights, ZeroPoints, f16};
 
 use crate::rewrite::{self, FloatWidth, WeightData, WeightSource};
 
@@ -128,8 +135,19 @@ impl<'s> SourceView<'s> {
     }
 }
 
+/// The format that kernels read a matrix in.
+fn weight_format(source: &WeightSource) -> Result<WeightFormat, furlong_core::Error> {
+    match &source.data {
+        WeightData::Dense { width, .. } => Ok(match width {
+            FloatWidth::F16 => WeightFormat::F16,
+            FloatWidth::F32 => WeightFormat::F32,
+        }),
+        WeightData::Blocks { .. } => Ok(SourceView::new(source).weights()?.format()),
+    }
+}
+
 /// A short name of how a matrix is stored, such as `q4/32` or `f16`.
-pub(crate) fn format_name(source: &WeightSource) -> Cow<'static, str> {
+fn format_name(source: &WeightSource) -> Cow<'static, str> {
     match &source.data {
         WeightData::Dense {
             width: FloatWidth::F16,
@@ -146,7 +164,7 @@ pub(crate) fn format_name(source: &WeightSource) -> Cow<'static, str> {
 }
 
 /// Bytes of a matrix in its file.
-pub(crate) fn file_bytes(source: &WeightSource) -> usize {
+fn file_bytes(source: &WeightSource) -> usize {
     match &source.data {
         WeightData::Dense { bytes, .. } => bytes.len(),
         WeightData::Blocks {
@@ -155,12 +173,7 @@ pub(crate) fn file_bytes(source: &WeightSource) -> usize {
             zero_points,
             ..
         } => {
-            let points = match zero_points {
-                rewrite::ZeroPoints::Middle => 0,
-                rewrite::ZeroPoints::Packed(points) | rewrite::ZeroPoints::Float(points) => {
-                    points.len()
-                }
-            };
+            let points = zero_points.bytes().map_or(0, |points| points.len());
             codes.len() + scales.len() + points
         }
     }

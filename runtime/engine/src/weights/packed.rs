@@ -3,16 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use furlong_core::{DenseWeights, Floats, Isa, LinearKernel, MatrixMut, Weights, f16, norm};
+use furlong_core::{Isa, LinearKernel, MatrixMut, norm};
 
-use super::{Buffer, SourceView, prepare};
+use super::contents::Matrix;
+use super::packing::pack_matrix;
+use super::{Buffer, prepare};
+use crate::import::TensorBytes;
 use crate::pool::Pool;
-use crate::rewrite::{FloatWidth, LinearPart, LinearSpec, WeightData, WeightSource};
 
 type CoreError = furlong_core::Error;
-
-/// Rows that are packed at a time: enough to keep a thread busy, few enough to share out.
-const ROWS_AT_ONCE: usize = 256;
 
 /// A linear layer: matrices that read the same input, whose outputs lie side by side.
 #[derive(Debug)]
@@ -29,89 +28,66 @@ pub(crate) struct PackedMatrix {
     kernel: LinearKernel,
     rows: usize,
     cols: usize,
-    bytes: Buffer,
+    bytes: Storage,
     bias: Option<Arc<[f32]>>,
 }
 
-/// Packs a layer. Parts are joined to one matrix where the kernel's tiles allow.
-pub(crate) fn pack(spec: &LinearSpec, isa: Isa, pool: &Pool) -> Result<PackedLinear, CoreError> {
-    let mut matrices = Vec::new();
-    let mut group: Vec<&LinearPart> = Vec::new();
-    for part in &spec.parts {
-        let tile = kernel_for(&part.weights, isa)?.row_tile();
-        let aligned = group
-            .iter()
-            .all(|part| part.weights.rows.is_multiple_of(tile));
-        let same = group.iter().all(|other| {
-            other.weights.format() == part.weights.format()
-                && other.bias.is_some() == part.bias.is_some()
-        });
-        let joins = aligned && same;
-        if !joins && !group.is_empty() {
-            matrices.push(PackedMatrix::new(&group, isa, pool)?);
-            group.clear();
-        }
-        group.push(part);
-    }
-    if !group.is_empty() {
-        matrices.push(PackedMatrix::new(&group, isa, pool)?);
-    }
-    Ok(PackedLinear {
-        matrices,
-        rows: spec.rows(),
-        cols: spec.cols(),
-    })
+/// Packed bytes.
+#[derive(Debug)]
+enum Storage {
+    Memory(Buffer),
+    /// In a cache file.
+    Mapped(TensorBytes),
 }
 
-fn kernel_for(source: &WeightSource, isa: Isa) -> Result<LinearKernel, CoreError> {
-    let format = match &source.data {
-        WeightData::Dense {
-            width: FloatWidth::F16,
-            ..
-        } => furlong_core::WeightFormat::F16,
-        WeightData::Dense {
-            width: FloatWidth::F32,
-            ..
-        } => furlong_core::WeightFormat::F32,
-        WeightData::Blocks { .. } => SourceView::new(source).weights()?.format(),
-    };
-    LinearKernel::select(format, isa)
+impl Storage {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Storage::Memory(buffer) => buffer,
+            Storage::Mapped(bytes) => bytes,
+        }
+    }
 }
 
 impl PackedMatrix {
-    /// Packs matrices of one format, one below the other.
-    fn new(parts: &[&LinearPart], isa: Isa, pool: &Pool) -> Result<PackedMatrix, CoreError> {
-        let first = parts.first().ok_or(CoreError::Shape)?;
-        let kernel = kernel_for(&first.weights, isa)?;
-        let cols = first.weights.cols;
-        let rows = parts.iter().map(|part| part.weights.rows).sum();
-        let mut bytes = Buffer::zeroed(kernel.packed_bytes(rows, cols)?);
-        let mut rest: &mut [u8] = &mut bytes;
-        for part in parts {
-            let size = kernel.packed_bytes(part.weights.rows, cols)?;
-            let (own, after) = rest.split_at_mut_checked(size).ok_or(CoreError::Overflow)?;
-            pack_part(&kernel, &part.weights, own, pool)?;
+    /// Packs a matrix into memory.
+    pub(super) fn in_memory(
+        matrix: &Matrix<'_>,
+        isa: Isa,
+        pool: &Pool,
+    ) -> Result<PackedMatrix, CoreError> {
+        let mut buffer = Buffer::zeroed(matrix.place.len());
+        let mut rest: &mut [u8] = &mut buffer;
+        pack_matrix(matrix, pool, |piece| {
+            let (own, after) = std::mem::take(&mut rest)
+                .split_at_mut_checked(piece.len())
+                .ok_or(CoreError::Overflow)?;
+            own.copy_from_slice(piece);
             rest = after;
-        }
-        let bias = first.bias.is_some().then(|| {
-            parts
-                .iter()
-                .flat_map(|part| part.bias.iter().flat_map(|b| b.iter().copied()))
-                .collect()
-        });
-        let name = match parts {
-            [only] => only.name.clone(),
-            _ => parts
-                .iter()
-                .map(|part| part.name.as_str())
-                .collect::<Vec<_>>()
-                .join(" + "),
-        };
+            Ok::<(), CoreError>(())
+        })?;
+        PackedMatrix::new(matrix, isa, Storage::Memory(buffer))
+    }
+
+    /// A matrix that lies in `all` the packed bytes of its model.
+    pub(super) fn mapped(
+        matrix: &Matrix<'_>,
+        isa: Isa,
+        all: &TensorBytes,
+    ) -> Result<PackedMatrix, CoreError> {
+        let bytes = all.slice(matrix.place.clone()).ok_or(CoreError::Overflow)?;
+        PackedMatrix::new(matrix, isa, Storage::Mapped(bytes))
+    }
+
+    fn new(matrix: &Matrix<'_>, isa: Isa, bytes: Storage) -> Result<PackedMatrix, CoreError> {
+        let has_bias = matrix.parts.iter().any(|part| part.bias.is_some());
+        let biases = matrix.parts.iter().filter_map(|part| part.bias.as_ref());
+        let bias = has_bias.then(|| biases.flat_map(|bias| bias.iter().copied()).collect());
         Ok(PackedMatrix {
-            name,
-            kernel,
-            rows,
-            cols,
+            name: matrix.name(),
+            kernel: matrix.kernel(isa)?,
+            rows: matrix.rows,
+            cols: matrix.cols,
             bytes,
             bias,
         })
@@ -139,7 +115,7 @@ impl PackedMatrix {
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.as_slice().len()
     }
 
     /// Multiplies rows of the matrix by prepared activations, and adds the bias.
@@ -151,7 +127,7 @@ impl PackedMatrix {
         mut out: MatrixMut<'_>,
     ) -> Result<(), CoreError> {
         self.kernel.multiply(
-            &self.bytes,
+            self.bytes.as_slice(),
             self.rows,
             self.cols,
             activations,
@@ -170,103 +146,19 @@ impl PackedMatrix {
     }
 }
 
-/// Packs one matrix into its part of the bytes, on all threads.
-fn pack_part(
-    kernel: &LinearKernel,
-    source: &WeightSource,
-    mut dst: &mut [u8],
-    pool: &Pool,
-) -> Result<(), CoreError> {
-    let mut jobs = Vec::new();
-    let mut first = 0;
-    while first < source.rows {
-        let range = first..source.rows.min(first + ROWS_AT_ONCE);
-        first = range.end;
-        let size = kernel
-            .packed_range(source.rows, source.cols, range.clone())?
-            .len();
-        let (own, after) = dst.split_at_mut_checked(size).ok_or(CoreError::Overflow)?;
-        jobs.push((range, own));
-        dst = after;
-    }
-    match &source.data {
-        WeightData::Dense {
-            bytes,
-            width,
-            transposed: true,
-        } => pool.for_each(jobs, |(range, dst)| {
-            let count = range.len();
-            let columns = turned(bytes, *width, source, range);
-            let values = match &columns {
-                Turned::F16(values) => Floats::F16(values),
-                Turned::F32(values) => Floats::F32(values),
-            };
-            let weights: Weights<'_> = DenseWeights::new(count, source.cols, values)?.into();
-            kernel.pack(&weights, 0..count, dst)
-        })?,
-        _ => {
-            let view = SourceView::new(source);
-            let weights = view.weights()?;
-            pool.for_each(jobs, |(range, dst)| kernel.pack(&weights, range, dst))?;
-        }
-    }
-    release(source);
-    Ok(())
-}
-
-/// Hands the pages of a packed matrix's source back.
-fn release(source: &WeightSource) {
-    match &source.data {
-        WeightData::Dense { bytes, .. } => bytes.release_pages(),
-        WeightData::Blocks { codes, scales, .. } => {
-            codes.release_pages();
-            scales.release_pages();
-        }
-    }
-}
-
-/// Rows of a matrix that is stored by columns.
-enum Turned {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
-}
-
-/// Reads the rows `range` of a matrix that is stored as `[cols, rows]`.
-fn turned(bytes: &[u8], width: FloatWidth, source: &WeightSource, range: Range<usize>) -> Turned {
-    match width {
-        FloatWidth::F16 => Turned::F16(turn(bytes, source, range, f16::from_le_bytes)),
-        FloatWidth::F32 => Turned::F32(turn(bytes, source, range, f32::from_le_bytes)),
-    }
-}
-
-fn turn<const N: usize, T: Copy + Default>(
-    bytes: &[u8],
-    source: &WeightSource,
-    range: Range<usize>,
-    read: impl Fn([u8; N]) -> T,
-) -> Vec<T> {
-    let (numbers, _) = bytes.as_chunks::<N>();
-    let mut out = vec![T::default(); range.len() * source.cols];
-    for (col, stored) in numbers.chunks_exact(source.rows).enumerate() {
-        let values = stored.get(range.clone()).unwrap_or_default();
-        for (out, &value) in out.iter_mut().skip(col).step_by(source.cols).zip(values) {
-            *out = read(value);
-        }
-    }
-    out
-}
-
 impl PackedLinear {
+    /// The layer of these matrices, which have the same columns.
+    pub(crate) fn new(matrices: Vec<PackedMatrix>) -> PackedLinear {
+        PackedLinear {
+            rows: matrices.iter().map(|matrix| matrix.rows).sum(),
+            cols: matrices.first().map_or(0, |matrix| matrix.cols),
+            matrices,
+        }
+    }
+
     /// The matrices that make it up.
     pub(crate) fn matrices(&self) -> &[PackedMatrix] {
         &self.matrices
-    }
-
-    /// The matrix, where there is just one.
-    pub(crate) fn into_only(self) -> Option<PackedMatrix> {
-        <[PackedMatrix; 1]>::try_from(self.matrices)
-            .ok()
-            .map(|[matrix]| matrix)
     }
 
     /// Outputs.
@@ -277,6 +169,18 @@ impl PackedLinear {
     /// Inputs.
     pub(crate) fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// Widens row `row` of a layer of one matrix into `out`, `[cols]`.
+    ///
+    /// # Errors
+    /// A row that isn't there, or a length that doesn't fit.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) -> Result<(), CoreError> {
+        let [matrix] = self.matrices.as_slice() else {
+            return Err(CoreError::Shape);
+        };
+        let layout = matrix.kernel.layout();
+        layout.unpack_row(matrix.bytes.as_slice(), self.rows, self.cols, row, out)
     }
 
     /// `out = x · Wᵀ + b`, for `x` `[tokens, cols]` and `out` `[tokens, rows]`.

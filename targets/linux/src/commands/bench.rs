@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use furlong::machine::{bandwidth, clock};
+use furlong::machine::{bandwidth, clock, memory};
 use furlong_core::Isa;
 use furlong_core::argmax::argmax;
 use furlong_runtime::{Model, ModelKind, Session};
@@ -107,15 +107,15 @@ pub(super) struct Cost {
 /// Whatever keeps the model from running.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let model = model::any(&args.model, &args.cache)?;
+    let (model, tokenizer) = model::any_and_tokenizer(&args.model, &args.cache)?;
     if model.kind() == ModelKind::Encoder {
         bench_encoder::run(args, &model, start)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let tokenizer = model::tokenizer(&args.model.model);
     let load_s = start.elapsed().as_secs_f64();
     // Its loading counts, but a folder without one can still be measured.
     drop(tokenizer);
+    memory::release_unused();
     let (prompt, generate) = (args.prompt.get(), args.generate.get());
     if prompt.max(generate) > model.context_length() {
         bail!(

@@ -40,8 +40,8 @@ pub struct ChatArgs {
 /// # Errors
 /// Whatever keeps the model from answering, a conversation longer than the context among it.
 pub fn run(args: &ChatArgs) -> Result<ExitCode> {
-    let model = model::decoder(&args.model, &args.cache)?;
-    let tokenizer = model::tokenizer(&args.model.model)?;
+    let (model, tokenizer) = model::decoder_and_tokenizer(&args.model, &args.cache)?;
+    let tokenizer = tokenizer?;
     let template = ChatTemplate::load(&args.model.model)?
         .ok_or_else(|| anyhow::anyhow!("{} has no chat template", args.model.model.display()))
         .context(Hint(

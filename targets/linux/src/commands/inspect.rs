@@ -70,6 +70,7 @@ struct Memory {
 pub fn run(args: &InspectArgs) -> Result<ExitCode> {
     let options = LoadOptions {
         threads: args.model.threads,
+        weights_cache: args.model.weights_cache.clone(),
         kv: args.kv.into(),
         context: args.context.map(NonZeroUsize::get),
         ..LoadOptions::default()
@@ -171,5 +172,9 @@ fn describe(output: &Output<'_>) -> String {
     let name = "  weights, tables and cache".to_owned();
     rows.push(row(name, memory.total_bytes));
     out.push_str(&format!("\nMemory\n{}", text::columns(&rows)));
+    out.push_str(&match &output.report.weights_file {
+        Some(file) => format!("  packed weights are mapped from {}\n", file.display()),
+        None => "  packed weights are in memory of this process\n".to_owned(),
+    });
     out
 }

@@ -7,5 +7,6 @@ pub mod doctor;
 pub mod embed;
 pub mod infer;
 pub mod inspect;
+pub mod pack;
 pub mod perplexity;
 pub mod run;

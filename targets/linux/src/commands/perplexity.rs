@@ -81,8 +81,8 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
         context: window.try_into().ok(),
         kv: args.kv,
     };
-    let model = model::decoder(&args.model, &cache)?;
-    let tokenizer = model::tokenizer(&args.model.model)?;
+    let (model, tokenizer) = model::decoder_and_tokenizer(&args.model, &cache)?;
+    let tokenizer = tokenizer?;
     let bos = if tokenizer.adds_bos()? {
         tokenizer.bos_id()
     } else {

@@ -65,8 +65,8 @@ struct Output<'a> {
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let text = prompt_text(&args.prompt)?;
     let start = Instant::now();
-    let model = model::decoder(&args.model, &args.cache)?;
-    let tokenizer = model::tokenizer(&args.model.model)?;
+    let (model, tokenizer) = model::decoder_and_tokenizer(&args.model, &args.cache)?;
+    let tokenizer = tokenizer?;
     let template = if args.raw {
         None
     } else {

@@ -4,3 +4,4 @@ pub mod bandwidth;
 pub mod clock;
 pub mod cores;
 pub mod cpu;
+pub mod memory;
