@@ -11,7 +11,7 @@ use crate::ops::{KvAttention, Machine, QuantGather};
 use crate::options::LoadOptions;
 use crate::pool::Pool;
 use crate::report::Report;
-use crate::rewrite::{OpSpec, Rewritten, rewrite_decoder, rewrite_graph};
+use crate::rewrite::{OpSpec, Rewritten, rewrite_decoder, rewrite_encoder};
 use crate::session::{InputRole, Session};
 use crate::weights::{self, PackedLinear};
 use crate::{Error, KvFormat};
@@ -86,7 +86,7 @@ impl Model {
         };
         let rewritten = match kind {
             ModelKind::Decoder => rewrite_decoder(onnx)?,
-            ModelKind::Encoder => rewrite_graph(onnx)?,
+            ModelKind::Encoder => rewrite_encoder(onnx)?,
         };
         let context = context_length(&source, &rewritten.specs, options)?;
         let machine = Machine {

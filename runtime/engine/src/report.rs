@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::KvFormat;
 use crate::model::{Inner, Model, op};
-use crate::ops::{GatedLinear, QuantLinear};
-use crate::weights::{self, PackedMatrix};
+use crate::ops::{GatedLinear, Int8Linear, QuantLinear};
+use crate::weights::{self, PackedInt8, PackedMatrix};
 
 /// A model by its parts.
 #[derive(Debug, Clone, Serialize)]
@@ -69,6 +69,9 @@ impl Report {
             if let Some(linear) = op::<QuantLinear>(node) {
                 linears.extend(linear.weights().matrices().iter().map(LinearReport::of));
             }
+            if let Some(linear) = op::<Int8Linear>(node) {
+                linears.push(LinearReport::of_int8(linear.weights()));
+            }
             if let Some(gated) = op::<GatedLinear>(node) {
                 linears.extend(gated.matrices().into_iter().map(LinearReport::of));
             }
@@ -124,6 +127,16 @@ impl Report {
 }
 
 impl LinearReport {
+    fn of_int8(layer: &PackedInt8) -> LinearReport {
+        LinearReport {
+            name: layer.name().to_owned(),
+            rows: layer.rows(),
+            cols: layer.cols(),
+            bytes: layer.bytes(),
+            kernel: layer.kernel().name(),
+        }
+    }
+
     fn of(matrix: &PackedMatrix) -> LinearReport {
         LinearReport {
             name: matrix.name().to_owned(),

@@ -6,6 +6,7 @@
 
 mod activation;
 mod gated_linear;
+mod int8_linear;
 mod kv_attention;
 mod kv_cache;
 mod norm;
@@ -22,6 +23,7 @@ use tract_core::internal::*;
 use tract_onnx::model::OnnxOpRegister;
 
 pub(crate) use gated_linear::GatedLinear;
+pub(crate) use int8_linear::Int8Linear;
 pub(crate) use kv_attention::{KvAttention, KvState};
 pub(crate) use quant_gather::QuantGather;
 pub(crate) use quant_linear::QuantLinear;
@@ -30,7 +32,7 @@ pub(crate) use scratch::{Scratch, SessionScratch};
 use crate::KvFormat;
 use crate::pool::Pool;
 use crate::rewrite::OpSpec;
-use crate::weights::{self, RowTable};
+use crate::weights::{self, PackedInt8, RowTable};
 
 /// What ops need from the machine and the caller.
 #[derive(Debug, Clone)]
@@ -79,6 +81,10 @@ fn make(spec: OpSpec, machine: &Machine) -> TractResult<Box<dyn TypedOp>> {
         OpSpec::Linear(linear) => {
             let packed = weights::pack(&linear, isa, pool).map_err(core_error)?;
             Box::new(QuantLinear::new(packed, pool.clone()))
+        }
+        OpSpec::Int8Linear(linear) => {
+            let packed = PackedInt8::new(&linear, isa).map_err(core_error)?;
+            Box::new(Int8Linear::new(packed, pool.clone()))
         }
         OpSpec::Gated(linear, activation) => {
             Box::new(GatedLinear::new(&linear, activation, machine)?)

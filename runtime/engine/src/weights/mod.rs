@@ -1,10 +1,12 @@
 //! Where weights live: outside tract, packed for the kernels or in the model's mapped file.
 
 mod buffer;
+mod int8;
 mod packed;
 mod table;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use int8::PackedInt8;
 pub(crate) use packed::{PackedLinear, PackedMatrix, pack};
 pub(crate) use table::RowTable;
 
