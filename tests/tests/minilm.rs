@@ -33,6 +33,30 @@ fn f32_embeddings_are_those_of_onnx_runtime() {
 
 #[test]
 #[ignore = "reads models that `cargo xtask test` makes"]
+fn eight_bits_stay_nearer_to_f32_than_onnx_runtimes() {
+    let model = Model::load(&models_folder().join("minilm-q8"), &LoadOptions::default())
+        .expect("the export loads");
+    let linears = model.report().linears;
+    assert!(
+        linears
+            .iter()
+            .all(|linear| linear.kernel.starts_with("i8-")),
+        "all linear layers are multiplied by rows"
+    );
+    let reference = reference();
+    for index in 0..SENTENCES {
+        let sentence = reference.tokens(&format!("ids.{index}"));
+        let ours = model.encode(&[sentence]).expect("an encoder");
+        let f32 = reference.floats(&format!("f32.{index}"));
+        let theirs = cosine(&reference.floats(&format!("int8.{index}")), &f32);
+        let ours = cosine(&ours[0], &f32);
+        println!("sentence {index}: cosine {ours:.5} from f32, ONNX Runtime's int8 {theirs:.5}");
+        assert!(ours >= 0.997 && ours > theirs, "sentence {index}: {ours}");
+    }
+}
+
+#[test]
+#[ignore = "reads models that `cargo xtask test` makes"]
 fn a_dynamically_quantised_file_runs_as_it_comes() {
     let file = models_folder().join("references/minilm/int8.onnx");
     let graph = Graph::load(&file, &GraphOptions::default()).expect("the quantiser's file loads");
@@ -59,6 +83,7 @@ fn a_dynamically_quantised_file_runs_as_it_comes() {
             &reference.floats(&format!("int8.{index}")),
         );
         println!("sentence {index}: cosine {cosine:.5} from ONNX Runtime's int8");
-        assert!(cosine >= 0.99, "sentence {index}: cosine {cosine}");
+        // The same whole-number sums; now and then an activation lies so close to a half that it rounds otherwise.
+        assert!(cosine >= 0.9995, "sentence {index}: cosine {cosine}");
     }
 }

@@ -7,7 +7,8 @@
 //!   transformer layer that are not a linear map.
 //! - [`linear`] multiplies activations by weights: block-quantised to 8 or 4 bits, f16 or f32. A
 //!   [`LinearKernel`] is chosen once for a weight format and an instruction set, packs the weights
-//!   for it, and multiplies ranges of rows; [`gather`] looks up one row.
+//!   for it, and multiplies ranges of rows; [`int8`] does the same with one scale a row, for encoders; [`gather`]
+//!   looks up one row.
 //! - [`weights`] describes weights as a model file holds them; [`matrix`] is the output view that
 //!   several threads can share.
 //! - [`isa`] names the instruction sets and proves that the CPU has one.
@@ -24,6 +25,7 @@ pub mod argmax;
 pub mod attention;
 pub mod error;
 pub mod gather;
+pub mod int8;
 pub mod isa;
 pub mod linear;
 mod math;
@@ -38,6 +40,7 @@ pub mod weights;
 
 pub use error::{Error, Operand};
 pub use half::f16;
+pub use int8::Int8Kernel;
 pub use isa::{Isa, IsaKind};
 pub use linear::{LinearKernel, PackedLayout};
 pub use matrix::MatrixMut;

@@ -11,7 +11,7 @@ use crate::ops::{KvAttention, Machine, QuantGather};
 use crate::options::LoadOptions;
 use crate::pool::Pool;
 use crate::report::Report;
-use crate::rewrite::{AttentionSpec, OpSpec, Rewritten, RopeTable, rewrite_decoder, rewrite_graph};
+use crate::rewrite::{AttentionSpec, OpSpec, Rewritten, RopeTable, rewrite_decoder, rewrite_encoder};
 use crate::session::{InputRole, Session};
 use crate::weights::{Cache, PackedLinear, PackedModel};
 use crate::{Error, KvFormat};
@@ -246,7 +246,7 @@ impl Source {
 pub(crate) fn rewrite(onnx: OnnxModel, kind: ModelKind) -> Result<Rewritten, Error> {
     match kind {
         ModelKind::Decoder => rewrite_decoder(onnx),
-        ModelKind::Encoder => rewrite_graph(onnx),
+        ModelKind::Encoder => rewrite_encoder(onnx),
     }
 }
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::KvFormat;
 use crate::model::{Inner, Model, op};
-use crate::ops::{GatedLinear, QuantLinear};
+use crate::ops::{GatedLinear, Int8Linear, QuantLinear};
 use crate::rewrite::AttentionSpec;
-use crate::weights::PackedMatrix;
+use crate::weights::{PackedInt8, PackedMatrix};
 
 /// A model by its parts.
 #[derive(Debug, Clone, Serialize)]
@@ -73,6 +73,9 @@ impl Report {
             if let Some(linear) = op::<QuantLinear>(node) {
                 linears.extend(linear.weights().matrices().iter().map(LinearReport::of));
             }
+            if let Some(linear) = op::<Int8Linear>(node) {
+                linears.push(LinearReport::of_int8(linear.weights()));
+            }
             if let Some(gated) = op::<GatedLinear>(node) {
                 linears.extend(gated.matrices().into_iter().map(LinearReport::of));
             }
@@ -130,6 +133,16 @@ impl Report {
 }
 
 impl LinearReport {
+    fn of_int8(layer: &PackedInt8) -> LinearReport {
+        LinearReport {
+            name: layer.name().to_owned(),
+            rows: layer.rows(),
+            cols: layer.cols(),
+            bytes: layer.bytes(),
+            kernel: layer.kernel().name(),
+        }
+    }
+
     fn of(matrix: &PackedMatrix) -> LinearReport {
         LinearReport {
             name: matrix.name().to_owned(),

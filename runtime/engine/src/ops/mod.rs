@@ -6,6 +6,7 @@
 
 mod activation;
 mod gated_linear;
+mod int8_linear;
 mod kv_attention;
 mod kv_cache;
 mod norm;
@@ -22,6 +23,7 @@ use tract_core::internal::*;
 use tract_onnx::model::OnnxOpRegister;
 
 pub(crate) use gated_linear::GatedLinear;
+pub(crate) use int8_linear::Int8Linear;
 pub(crate) use kv_attention::{KvAttention, KvState};
 pub(crate) use quant_gather::QuantGather;
 pub(crate) use quant_linear::QuantLinear;
@@ -30,7 +32,7 @@ pub(crate) use scratch::{Scratch, SessionScratch};
 use crate::KvFormat;
 use crate::pool::Pool;
 use crate::rewrite::OpSpec;
-use crate::weights::{PackedLinear, PackedModel};
+use crate::weights::{PackedInt8, PackedLinear, PackedModel};
 
 /// What ops need from the machine and the caller.
 #[derive(Debug, Clone)]
@@ -87,6 +89,10 @@ fn make(
         OpSpec::Linear(_) => {
             let weights = PackedLinear::new(packed.take(index));
             Box::new(QuantLinear::new(weights, machine.pool.clone()))
+        }
+        OpSpec::Int8Linear(linear) => {
+            let weights = PackedInt8::new(&linear, isa).map_err(core_error)?;
+            Box::new(Int8Linear::new(weights, machine.pool.clone()))
         }
         OpSpec::Gated(_, activation) => {
             Box::new(GatedLinear::new(packed.take(index), activation, machine)?)

@@ -113,10 +113,7 @@ fn find(draft: &Draft, id: NodeId, layer: usize) -> Result<Option<Found>, Error>
         return Ok(None);
     }
     let rows = |operand: &Operand| match draft.producer(&operand.base) {
-        Some((id, _)) => draft.spec(id).map(|spec| match spec {
-            OpSpec::Linear(linear) => linear.rows(),
-            _ => 0,
-        }),
+        Some((id, _)) => draft.spec(id).map(|spec| spec.linear_rows().unwrap_or(0)),
         None => None,
     };
     let heads = match size(node, "q_num_heads") {
@@ -249,24 +246,41 @@ pub(super) fn merge(draft: &mut Draft, bases: &[String; 3], name: &str) -> Optio
         ids.push(id);
     }
     let source = input(draft.node(*ids.first()?)?, 0)?.to_owned();
-    let Some(OpSpec::Linear(first)) = draft.spec(*ids.first()?) else {
-        return None;
-    };
-    let fits = ids.iter().all(|&id| {
-        let same_input = draft.node(id).and_then(|node| input(node, 0)) == Some(&source);
-        same_input && matches!(draft.spec(id), Some(OpSpec::Linear(linear)) if first.fits(linear))
-    });
+    let same_input = |id: NodeId| draft.node(id).and_then(|node| input(node, 0)) == Some(&source);
     let distinct = ids.iter().collect::<HashSet<_>>().len() == ids.len();
-    if !fits || !distinct {
+    if !distinct || !ids.iter().all(|&id| same_input(id)) {
         return None;
     }
-    let mut merged = first.clone();
-    merged.parts.clear();
-    for &id in &ids {
-        if let Some(OpSpec::Linear(linear)) = draft.take_spec(id) {
-            merged.parts.extend(linear.parts);
+    let merged = match draft.spec(*ids.first()?)? {
+        OpSpec::Linear(first) => {
+            let mut merged = first.clone();
+            for &id in ids.get(1..)? {
+                match draft.spec(id)? {
+                    OpSpec::Linear(other) if first.fits(other) => {
+                        merged.parts.extend(other.parts.iter().cloned());
+                    }
+                    _ => return None,
+                }
+            }
+            OpSpec::Linear(merged)
         }
+        OpSpec::Int8Linear(first) => {
+            let mut merged = first.clone();
+            for &id in ids.get(1..)? {
+                match draft.spec(id)? {
+                    OpSpec::Int8Linear(other) if first.ranges == other.ranges => {
+                        merged.parts.extend(other.parts.iter().cloned());
+                    }
+                    _ => return None,
+                }
+            }
+            OpSpec::Int8Linear(merged)
+        }
+        _ => return None,
+    };
+    for &id in &ids {
+        draft.take_spec(id);
     }
-    draft.replace(&ids, name, OpSpec::Linear(merged), &[&source], &[name]);
+    draft.replace(&ids, name, merged, &[&source], &[name]);
     Some(name.to_owned())
 }

@@ -67,10 +67,10 @@ fn replace(draft: &mut Draft, id: NodeId, found: Found) -> Result<(), Error> {
 }
 
 /// A node that adds a constant vector, its output, and the vector.
-type BiasAdd = (NodeId, String, Arc<[f32]>);
+pub(super) type BiasAdd = (NodeId, String, Arc<[f32]>);
 
 /// The node that adds a constant vector of `rows` numbers to `value`.
-fn bias_add(draft: &Draft, value: &str, rows: usize) -> Result<Option<BiasAdd>, Error> {
+pub(super) fn bias_add(draft: &Draft, value: &str, rows: usize) -> Result<Option<BiasAdd>, Error> {
     let Some((id, node)) = draft
         .sole_consumer(value)
         .filter(|(_, node)| node.op_type == "Add")

@@ -7,10 +7,12 @@
 
 mod activation;
 mod attention;
+mod by_rows;
 mod constants;
 mod draft;
 mod foreign_attention;
 mod foreign_half;
+mod foreign_int8;
 mod foreign_norm;
 mod gated;
 mod gather;
@@ -44,7 +46,7 @@ pub(crate) struct Rewritten {
     pub head: Option<Head>,
 }
 
-/// Rewrites a graph that keeps its inputs and outputs: encoders, and whatever else.
+/// Rewrites a graph that keeps its inputs and outputs.
 pub(crate) fn rewrite_graph(mut model: OnnxModel) -> Result<Rewritten, Error> {
     foreign_half::widen(&mut model, Interface::Kept)?;
     let mut draft = Draft::new(model)?;
@@ -57,6 +59,15 @@ pub(crate) fn rewrite_graph(mut model: OnnxModel) -> Result<Rewritten, Error> {
         model,
         specs,
         head: None,
+    })
+}
+
+/// Rewrites an encoder: as [`rewrite_graph`], but weights of 8 bits are multiplied by rows.
+pub(crate) fn rewrite_encoder(model: OnnxModel) -> Result<Rewritten, Error> {
+    let rewritten = rewrite_graph(model)?;
+    Ok(Rewritten {
+        specs: by_rows::turn(rewritten.specs),
+        ..rewritten
     })
 }
 
@@ -76,6 +87,7 @@ pub(crate) fn rewrite_decoder(mut model: OnnxModel) -> Result<Rewritten, Error> 
 fn rewrite_ops(draft: &mut Draft) -> Result<(), Error> {
     constants::lift(draft);
     foreign_norm::rewrite(draft)?;
+    foreign_int8::rewrite(draft)?;
     linear::rewrite(draft)?;
     gather::rewrite(draft)?;
     activation::rewrite(draft);

@@ -94,7 +94,7 @@ fn residual(draft: &Draft, value: &str) -> Option<(NodeId, String, String)> {
     };
     let linear = |value: &str| {
         let spec = draft.producer(value).and_then(|(id, _)| draft.spec(id));
-        matches!(spec, Some(OpSpec::Linear(_)))
+        spec.is_some_and(|spec| spec.linear_rows().is_some())
     };
     let stream = |value: &str| ours(value) || is_sum_of_ours(draft, value);
     // Positions are looked up once for all sequences of a batch.

@@ -48,10 +48,7 @@ fn find(draft: &Draft, node: &NodeProto) -> Option<SelfAttentionSpec> {
     let (heads, kv_heads) = (size(node, "q_num_heads")?, size(node, "kv_num_heads")?);
     let columns = |index: usize| {
         let (id, _) = draft.producer(input(node, index)?)?;
-        match draft.spec(id)? {
-            OpSpec::Linear(linear) => Some(linear.rows()),
-            _ => None,
-        }
+        draft.spec(id)?.linear_rows()
     };
     let width = |columns: usize, heads: usize| {
         let fits = heads > 0 && columns > 0 && columns.is_multiple_of(heads);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use furlong_core::int8::Ranges;
+
 use crate::import::TensorBytes;
 
 /// The op type of look-ups.
@@ -12,6 +14,8 @@ pub(crate) const GATHER: &str = "FurlongQuantGather";
 pub(crate) enum OpSpec {
     /// `y = x · Wᵀ + b`.
     Linear(LinearSpec),
+    /// The same with weights of 8 bits by rows.
+    Int8Linear(Int8Spec),
     /// `y = activation(x · W_gateᵀ) ∘ (x · W_upᵀ)`; the linear's first half of rows is the gate.
     Gated(LinearSpec, Activation),
     /// Rows of a table, by index, as numbers of the width that the graph expects.
@@ -55,6 +59,48 @@ pub(crate) struct LinearPart {
     pub weights: WeightSource,
     /// `[rows]`, added to the product.
     pub bias: Option<Arc<[f32]>>,
+}
+
+/// A linear layer of 8-bit weights with a scale for each row, and activations of 8 bits: matrices that read the same input.
+#[derive(Debug, Clone)]
+pub(crate) struct Int8Spec {
+    /// The parts, all with the same number of columns.
+    pub parts: Vec<Int8Part>,
+    /// Which activations share a scale.
+    pub ranges: Ranges,
+}
+
+/// One matrix of such a layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Int8Part {
+    /// The node it came from.
+    pub name: String,
+    /// The matrix.
+    pub weights: Int8Source,
+    /// `[rows]`, added to the product.
+    pub bias: Option<Arc<[f32]>>,
+}
+
+/// Where weights of 8 bits by rows come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Int8Source {
+    /// `MatMulInteger`'s.
+    Columns {
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// `[cols, rows]`.
+        codes: TensorBytes,
+        /// Codes and zero points are i8 rather than u8.
+        signed: bool,
+        /// One for all rows, or one for each.
+        scales: Vec<f32>,
+        /// One for all rows, or one for each.
+        zeros: Vec<u8>,
+    },
+    /// Blocks, to be rounded anew.
+    Blocks(WeightSource),
 }
 
 /// A matrix as a file stores it.
@@ -346,6 +392,36 @@ impl LinearSpec {
     }
 }
 
+impl Int8Source {
+    /// Outputs.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Int8Source::Columns { rows, .. } => *rows,
+            Int8Source::Blocks(source) => source.rows,
+        }
+    }
+
+    /// Inputs.
+    pub(crate) fn cols(&self) -> usize {
+        match self {
+            Int8Source::Columns { cols, .. } => *cols,
+            Int8Source::Blocks(source) => source.cols,
+        }
+    }
+}
+
+impl Int8Spec {
+    /// Outputs of all parts together.
+    pub(crate) fn rows(&self) -> usize {
+        self.parts.iter().map(|part| part.weights.rows()).sum()
+    }
+
+    /// Inputs.
+    pub(crate) fn cols(&self) -> usize {
+        self.parts.first().map_or(0, |part| part.weights.cols())
+    }
+}
+
 impl AttentionSpec {
     /// Columns of the queries, and of the output.
     pub(crate) fn query_columns(&self) -> usize {
@@ -363,6 +439,7 @@ impl OpSpec {
     pub(crate) fn op_type(&self) -> &'static str {
         match self {
             OpSpec::Linear(_) => "FurlongQuantLinear",
+            OpSpec::Int8Linear(_) => "FurlongInt8Linear",
             OpSpec::Gated(..) => "FurlongGatedLinear",
             OpSpec::Gather(..) => GATHER,
             OpSpec::Attention(_) => "FurlongKvAttention",
@@ -374,8 +451,9 @@ impl OpSpec {
     }
 
     /// All op types that [`OpSpec::op_type`] can give.
-    pub(crate) const OP_TYPES: [&'static str; 7] = [
+    pub(crate) const OP_TYPES: [&'static str; 8] = [
         "FurlongQuantLinear",
+        "FurlongInt8Linear",
         "FurlongGatedLinear",
         GATHER,
         "FurlongKvAttention",
@@ -387,6 +465,15 @@ impl OpSpec {
     /// Whether the output is f16 although the input can't tell.
     pub(crate) fn gives_half(&self) -> bool {
         matches!(self, OpSpec::Gather(_, FloatWidth::F16))
+    }
+
+    /// Outputs of a linear layer, of whatever weights.
+    pub(crate) fn linear_rows(&self) -> Option<usize> {
+        match self {
+            OpSpec::Linear(linear) => Some(linear.rows()),
+            OpSpec::Int8Linear(linear) => Some(linear.rows()),
+            _ => None,
+        }
     }
 
     /// How many of its inputs are activations, f32 and of the same rows; those after them are taken as they are.
@@ -402,6 +489,7 @@ impl OpSpec {
         let columns = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         match self {
             OpSpec::Linear(linear) => vec![columns(linear.rows())],
+            OpSpec::Int8Linear(linear) => vec![columns(linear.rows())],
             OpSpec::Gated(linear, _) => vec![columns(linear.rows() / 2)],
             OpSpec::Gather(weights, _) => vec![columns(weights.cols)],
             OpSpec::Attention(attention) => vec![columns(attention.query_columns())],

@@ -3,6 +3,7 @@
 mod buffer;
 pub(crate) mod cache;
 mod contents;
+mod int8;
 mod model;
 mod packed;
 mod packing;
@@ -12,6 +13,7 @@ mod table;
 pub(crate) use buffer::Buffer;
 pub(crate) use cache::Cache;
 pub(crate) use contents::Contents;
+pub(crate) use int8::PackedInt8;
 pub(crate) use model::{PackError, PackedModel};
 pub(crate) use packed::{PackedLinear, PackedMatrix};
 pub(crate) use prepare::prepare;
