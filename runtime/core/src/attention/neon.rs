@@ -157,8 +157,11 @@ unsafe fn dots<T: Cached, const N: usize>(
 
 /// The dot products of one key with `N` queries, as sixteen sums that were added down to four.
 ///
+/// Assembler because the compiler keeps what it can of all queries on the stack, and moves registers about. The sums start
+/// as products: no zero to add to, which no score can tell.
+///
 /// # Safety
-/// `N * head_dim` queries and `head_dim` numbers of the key must be readable.
+/// `N * head_dim` queries and `head_dim` numbers of the key must be readable; `head_dim` is a multiple of sixteen, not 0.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn four_sums<T: Cached, const N: usize>(
@@ -166,19 +169,104 @@ unsafe fn four_sums<T: Cached, const N: usize>(
     key: *const T,
     head_dim: usize,
 ) -> [float32x4_t; N] {
-    let mut sums = [[vdupq_n_f32(0.0); 4]; N];
-    let mut column = 0;
-    while column < head_dim {
-        // SAFETY: the caller's promise.
-        let key = unsafe { T::load(key.add(column)) };
-        unrolled!(head < N, at most 4, {
-            // SAFETY: the caller's promise.
-            let query = unsafe { f32::load(queries.add(head * head_dim + column)) };
-            unrolled!(i < 4, at most 4, {
-                sums[head][i] = vfmaq_f32(sums[head][i], key[i], query[i]);
-            });
-        });
-        column += LANES;
+    let mut sums = [[vdupq_n_f32(0.0); 4]; 4];
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            // v20 to v23: sixteen columns of the key; v24 to v27: of a query; v0 to v15: sums, four registers a head.
+            ".if {half}",
+            "ld1 {{v16.8h, v17.8h}}, [{key}], #32",
+            "fcvtl v20.4s, v16.4h",
+            "fcvtl2 v21.4s, v16.8h",
+            "fcvtl v22.4s, v17.4h",
+            "fcvtl2 v23.4s, v17.8h",
+            ".else",
+            "ld1 {{v20.4s-v23.4s}}, [{key}], #64",
+            ".endif",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmul v0.4s, v20.4s, v24.4s",
+            "fmul v1.4s, v21.4s, v25.4s",
+            "fmul v2.4s, v22.4s, v26.4s",
+            "fmul v3.4s, v23.4s, v27.4s",
+            ".if {heads} > 1",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmul v4.4s, v20.4s, v24.4s",
+            "fmul v5.4s, v21.4s, v25.4s",
+            "fmul v6.4s, v22.4s, v26.4s",
+            "fmul v7.4s, v23.4s, v27.4s",
+            ".endif",
+            ".if {heads} > 2",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmul v8.4s, v20.4s, v24.4s",
+            "fmul v9.4s, v21.4s, v25.4s",
+            "fmul v10.4s, v22.4s, v26.4s",
+            "fmul v11.4s, v23.4s, v27.4s",
+            ".endif",
+            ".if {heads} > 3",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmul v12.4s, v20.4s, v24.4s",
+            "fmul v13.4s, v21.4s, v25.4s",
+            "fmul v14.4s, v22.4s, v26.4s",
+            "fmul v15.4s, v23.4s, v27.4s",
+            ".endif",
+            "subs {columns}, {columns}, #16",
+            "b.eq 3f",
+            "2:",
+            "add {query}, {query}, {back}",
+            ".if {half}",
+            "ld1 {{v16.8h, v17.8h}}, [{key}], #32",
+            "fcvtl v20.4s, v16.4h",
+            "fcvtl2 v21.4s, v16.8h",
+            "fcvtl v22.4s, v17.4h",
+            "fcvtl2 v23.4s, v17.8h",
+            ".else",
+            "ld1 {{v20.4s-v23.4s}}, [{key}], #64",
+            ".endif",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmla v0.4s, v20.4s, v24.4s",
+            "fmla v1.4s, v21.4s, v25.4s",
+            "fmla v2.4s, v22.4s, v26.4s",
+            "fmla v3.4s, v23.4s, v27.4s",
+            ".if {heads} > 1",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmla v4.4s, v20.4s, v24.4s",
+            "fmla v5.4s, v21.4s, v25.4s",
+            "fmla v6.4s, v22.4s, v26.4s",
+            "fmla v7.4s, v23.4s, v27.4s",
+            ".endif",
+            ".if {heads} > 2",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmla v8.4s, v20.4s, v24.4s",
+            "fmla v9.4s, v21.4s, v25.4s",
+            "fmla v10.4s, v22.4s, v26.4s",
+            "fmla v11.4s, v23.4s, v27.4s",
+            ".endif",
+            ".if {heads} > 3",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
+            "fmla v12.4s, v20.4s, v24.4s",
+            "fmla v13.4s, v21.4s, v25.4s",
+            "fmla v14.4s, v22.4s, v26.4s",
+            "fmla v15.4s, v23.4s, v27.4s",
+            ".endif",
+            "subs {columns}, {columns}, #16",
+            "b.ne 2b",
+            "3:",
+            key = inout(reg) key => _,
+            query = inout(reg) queries => _,
+            columns = inout(reg) head_dim => _,
+            // From one query to the next, and from past the last back to the first's next columns.
+            stride = in(reg) head_dim * 4,
+            back = in(reg) 64 - (N * head_dim * 4) as isize,
+            heads = const N,
+            half = const (size_of::<T>() == 2) as u8,
+            out("v0") sums[0][0], out("v1") sums[0][1], out("v2") sums[0][2], out("v3") sums[0][3],
+            out("v4") sums[1][0], out("v5") sums[1][1], out("v6") sums[1][2], out("v7") sums[1][3],
+            out("v8") sums[2][0], out("v9") sums[2][1], out("v10") sums[2][2], out("v11") sums[2][3],
+            out("v12") sums[3][0], out("v13") sums[3][1], out("v14") sums[3][2], out("v15") sums[3][3],
+            out("v16") _, out("v17") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            options(nostack, readonly),
+        );
     }
     let mut fours = [vdupq_n_f32(0.0); N];
     unrolled!(head < N, at most 4, {

@@ -165,9 +165,7 @@ fn dot<const BITS: u8, const BLOCK: usize>(
 /// The block must be readable at `at`.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(
-    at: *const u8,
-) -> [int8x16_t; 8] {
+unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [int8x16_t; 8] {
     let mut codes = [vdupq_n_s8(0); 8];
     // SAFETY: the caller's promise: a group is 4 rows, so 16 bytes for 4 columns of 8 bits.
     unsafe {
@@ -202,14 +200,14 @@ pub(super) unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(
 /// What the sum of a 4-bit block starts at: `-8 Σq`.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn start(numbers: float32x4_t) -> int32x4_t {
+fn start(numbers: float32x4_t) -> int32x4_t {
     vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(numbers))
 }
 
 /// Adds one block of four rows: `fma(dot, d * scale, acc)`, then the offsets.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn accumulate<const OFFSET: bool>(
+fn accumulate<const OFFSET: bool>(
     acc: float32x4_t,
     dot: int32x4_t,
     scale: float32x4_t,
@@ -231,11 +229,7 @@ pub(super) fn accumulate<const OFFSET: bool>(
 /// See [`super::kernel::TileFn`]; `group` is below 4.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn finish<const TOKENS: usize>(
-    tile: &Tile,
-    group: usize,
-    acc: [float32x4_t; TOKENS],
-) {
+unsafe fn finish<const TOKENS: usize>(tile: &Tile, group: usize, acc: [float32x4_t; TOKENS]) {
     // SAFETY: sixteen multipliers and sixteen outputs a token, by the shape.
     unsafe {
         let at = tile.shape.multipliers_at + group * 16;
@@ -253,7 +247,7 @@ pub(super) unsafe fn finish<const TOKENS: usize>(
 /// 32 bytes must be readable at `at`.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn widen16(at: *const u8) -> [float32x4_t; 4] {
+unsafe fn widen16(at: *const u8) -> [float32x4_t; 4] {
     // SAFETY: the caller's promise.
     let halves = unsafe { vld1q_u8_x2(at) };
     let ([first, second], [third, fourth]) = (widen8(halves.0), widen8(halves.1));
@@ -279,7 +273,7 @@ fn widen8(halves: uint8x16_t) -> [float32x4_t; 2] {
 /// Eight bytes must be readable at `at`.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn widen(at: *const u8) -> float32x4_t {
+unsafe fn widen(at: *const u8) -> float32x4_t {
     let wide;
     // SAFETY: the caller's promise; `fcvtl` touches registers only.
     unsafe {
