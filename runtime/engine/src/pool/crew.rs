@@ -218,7 +218,7 @@ impl Shared {
     }
 }
 
-/// Waits actively until `done` or `longest` after `begun`; whether it was done.
+/// Watches until `done` or `longest` after `begun`; whether it was done.
 fn watch(begun: Instant, longest: Duration, done: impl Fn() -> bool) -> bool {
     loop {
         for _ in 0..LOOKS {
@@ -230,6 +230,8 @@ fn watch(begun: Instant, longest: Duration, done: impl Fn() -> bool) -> bool {
         if begun.elapsed() >= longest {
             return false;
         }
+        // Whoever else wants this core, the caller perhaps, has something to do.
+        std::thread::yield_now();
     }
 }
 
@@ -279,7 +281,8 @@ struct Stalls {
 impl Stalls {
     /// A time slice of another program takes longer than this.
     const LEAST: Duration = Duration::from_micros(700);
-    const MOST: Duration = Duration::from_millis(100);
+    /// So little is lost while a program stays on a core, so soon it is noticed that it went.
+    const MOST: Duration = Duration::from_millis(400);
 
     /// Whether the helpers are to be left alone now.
     fn is_alone(&self, now: Instant) -> bool {
