@@ -17,7 +17,7 @@ type CoreError = furlong_core::Error;
 
 /// Multiply-adds below which the work isn't worth sharing among threads.
 /// Tests share all.
-const WORTH_SHARING: usize = if cfg!(test) { 0 } else { 1 << 17 };
+const WORTH_SHARING: usize = if cfg!(test) { 1 } else { 1 << 17 };
 
 /// Tokens of a prompt that a thread takes at once.
 const TOKENS_AT_ONCE: usize = 8;
