@@ -12,8 +12,12 @@ use crate::{
 use builder::{Builder, CONTEXT, HEAD_DIM, KV_HEADS, LAYERS, Stored, VOCAB};
 
 fn load(stored: Stored, threads: usize, isa: Isa) -> Model {
+    load_with(stored, threads, isa, KvFormat::F32)
+}
+
+fn load_with(stored: Stored, threads: usize, isa: Isa, kv: KvFormat) -> Model {
     let options = LoadOptions {
-        kv: KvFormat::F32,
+        kv,
         threads: NonZeroUsize::new(threads),
         isa: Some(isa),
         ..LoadOptions::default()
@@ -113,7 +117,7 @@ fn quantised_layers_are_near_what_they_stand_for_and_alike_everywhere() {
         let size = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
         assert!(largest_difference(&scalar, &expected) < 0.05 * size);
         for isa in Isa::available() {
-            for (threads, chunk) in [(1, 20), (2, 7), (1, 1)] {
+            for (threads, chunk) in [(1, 20), (3, 20), (2, 7), (1, 1)] {
                 assert_eq!(
                     run(Stored::Bits(bits), threads, isa, chunk),
                     scalar,
@@ -123,6 +127,44 @@ fn quantised_layers_are_near_what_they_stand_for_and_alike_everywhere() {
             }
         }
     }
+}
+
+#[test]
+fn an_8_bit_cache_is_near_and_alike_everywhere() {
+    let tokens = tokens(38);
+    let run = |threads, isa, kv, chunk| {
+        let model = load_with(Stored::F32, threads, isa, kv);
+        let mut session = model.session().unwrap();
+        let logits = all_logits(&mut session, &tokens, chunk);
+        (logits, session.cache_bytes())
+    };
+    let (expected, bytes) = run(1, Isa::SCALAR, KvFormat::F32, 38);
+    let (scalar, fewer) = run(1, Isa::SCALAR, KvFormat::Q8, 38);
+    let size = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+    assert!(largest_difference(&scalar, &expected) < 0.02 * size);
+    assert!(fewer * 2 < bytes);
+    for isa in Isa::available() {
+        for (threads, chunk) in [(3, 38), (2, 9), (4, 1)] {
+            let (found, _) = run(threads, isa, KvFormat::Q8, chunk);
+            assert_eq!(found, scalar, "{} {threads} {chunk}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn sessions_of_one_model_run_at_the_same_time() {
+    let model = load(Stored::Bits(4), 3, Isa::detect());
+    let expected = all_logits(&mut model.session().unwrap(), &tokens(30), 11);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for chunk in [30, 11, 1] {
+                    let mut session = model.session().unwrap();
+                    assert_eq!(all_logits(&mut session, &tokens(30), chunk), expected);
+                }
+            });
+        }
+    });
 }
 
 #[test]

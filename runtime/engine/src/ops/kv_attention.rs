@@ -16,7 +16,8 @@ use crate::rewrite::{AttentionInputs, AttentionSpec, HeadNorm, RopeTable};
 type CoreError = furlong_core::Error;
 
 /// Multiply-adds below which the work isn't worth sharing among threads.
-const WORTH_SHARING: usize = 1 << 17;
+/// Tests share all.
+const WORTH_SHARING: usize = if cfg!(test) { 1 } else { 1 << 17 };
 
 /// Tokens of a prompt that a thread takes at once.
 const TOKENS_AT_ONCE: usize = 8;

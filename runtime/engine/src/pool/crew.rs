@@ -7,11 +7,11 @@
 //! While a token is decoded the next job is some microseconds away, too near to sleep. So a helper watches
 //! for it a while ([`Patience`]), and sleeps when none comes: a helper that watches in vain takes a core from
 //! somebody who has work. Where another program holds a helper's core, the caller waits for that helper's part
-//! up to a whole time slice; after such a stall it goes on alone for a while ([`Stalls`]).
+//! up to a whole time slice; a caller that waits much goes on alone for a while ([`Stalls`]).
 //!
-//! rayon, forte and chili were looked at first. rayon's join splits a job in equal parts and waits for the slower, and
-//! its idle threads neither sleep soon nor wake fast. forte and chili share work at the beats of a clock, 5 to 100 µs apart,
-//! which is as long as a whole job is here.
+//! Crates were looked at first. With rayon two threads decode a fifth slower: its join waits for the slower of equal parts, and a
+//! caller hands its work over to the pool to enter it. forte and chili share work at the beats of a clock, which can be as far
+//! apart as a whole job is long here (read, not measured).
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -151,25 +151,21 @@ impl Shared {
 
     /// Lets nobody in to the job of the time `begun` any more, and waits for those inside. Returns what one of them panicked with.
     fn close(&self, begun: Instant) -> Option<Box<dyn Any + Send>> {
-        {
-            let mut board = self.board();
-            board.job = None;
-            if self.inside.load(Ordering::Relaxed) == 0 {
-                return board.panic.take();
+        let done = Instant::now();
+        let mut board = self.board();
+        board.job = None;
+        if self.inside.load(Ordering::Relaxed) > 0 {
+            drop(board);
+            watch(done, CLOSING, || self.inside.load(Ordering::Acquire) == 0);
+            board = self.board();
+            while self.inside.load(Ordering::Acquire) > 0 {
+                let left = self.left.wait(board);
+                board = left.unwrap_or_else(PoisonError::into_inner);
             }
         }
-        let done = Instant::now();
-        watch(done, CLOSING, || self.inside.load(Ordering::Acquire) == 0);
-        let mut board = self.board();
-        while self.inside.load(Ordering::Acquire) > 0 {
-            board = self
-                .left
-                .wait(board)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        board
-            .stalls
-            .waited(done.duration_since(begun), done.elapsed(), done);
+        let now = Instant::now();
+        let (worked, waited) = (done.duration_since(begun), now.duration_since(done));
+        board.stalls.learn(worked, waited, now);
         board.panic.take()
     }
 
@@ -218,7 +214,7 @@ impl Shared {
     }
 }
 
-/// Waits actively until `done` or `longest` after `begun`; whether it was done.
+/// Watches until `done` or `longest` after `begun`; whether it was done.
 fn watch(begun: Instant, longest: Duration, done: impl Fn() -> bool) -> bool {
     loop {
         for _ in 0..LOOKS {
@@ -230,6 +226,8 @@ fn watch(begun: Instant, longest: Duration, done: impl Fn() -> bool) -> bool {
         if begun.elapsed() >= longest {
             return false;
         }
+        // Whoever else wants this core, the caller perhaps, has something to do.
+        std::thread::yield_now();
     }
 }
 
@@ -269,37 +267,49 @@ impl Default for Patience {
     }
 }
 
-/// Waits for helpers that had lost their core, and how long the caller does without helpers after one.
+/// Whether helpers are worth waiting for, and how long the caller does without them where they aren't.
 #[derive(Debug, Default)]
 struct Stalls {
+    worked: Duration,
+    waited: Duration,
     alone_until: Option<Instant>,
     penalty: Duration,
 }
 
 impl Stalls {
-    /// A time slice of another program takes longer than this.
-    const LEAST: Duration = Duration::from_micros(700);
-    const MOST: Duration = Duration::from_millis(100);
+    /// Time that is judged as a whole: more than a time slice of another program.
+    const WINDOW: Duration = Duration::from_millis(5);
+    const LEAST: Duration = Duration::from_millis(20);
+    /// So little is lost while a program stays on a core, so soon it is noticed that it went.
+    const MOST: Duration = Duration::from_millis(400);
 
     /// Whether the helpers are to be left alone now.
     fn is_alone(&self, now: Instant) -> bool {
         self.alone_until.is_some_and(|until| now < until)
     }
 
-    /// After `worked` of work the caller waited for helpers: from `since` on, for `waited`. A helper that ran meanwhile would
-    /// have been done with its part in less time than the caller with all of its own.
-    fn waited(&mut self, worked: Duration, waited: Duration, since: Instant) {
-        if waited < Stalls::LEAST.max(worked) {
+    /// The caller worked on a job and then waited for helpers until `now`. Parts are small: helpers that run meanwhile are
+    /// waited for a small share of the time.
+    fn learn(&mut self, worked: Duration, waited: Duration, now: Instant) {
+        self.worked += worked;
+        self.waited += waited;
+        if self.worked + self.waited < Stalls::WINDOW {
+            return;
+        }
+        let lost = self.waited * 3 > self.worked;
+        (self.worked, self.waited) = (Duration::ZERO, Duration::ZERO);
+        if !lost {
             return;
         }
         let again = self
             .alone_until
-            .is_some_and(|until| since.saturating_duration_since(until) < 4 * self.penalty);
-        let penalty = match again {
-            true => 2 * self.penalty,
-            false => 4 * waited,
+            .is_some_and(|until| now.saturating_duration_since(until) < 4 * self.penalty);
+        let penalty = if again {
+            2 * self.penalty
+        } else {
+            Stalls::LEAST
         };
         self.penalty = penalty.min(Stalls::MOST);
-        self.alone_until = (since + waited).checked_add(self.penalty);
+        self.alone_until = now.checked_add(self.penalty);
     }
 }
