@@ -21,7 +21,7 @@ pub fn release_unused() {
     }
 }
 
-/// Hands the pages of this program's code back.
+/// Hands the pages of this program's file back, as far as they are as in the file.
 fn release_code() {
     let program = fs::read_link("/proc/self/exe");
     let maps = fs::read_to_string("/proc/self/maps");
@@ -30,18 +30,22 @@ fn release_code() {
     };
     for line in maps.lines() {
         let mut words = line.split_ascii_whitespace();
-        let (Some(range), Some("r-xp"), Some(path)) = (words.next(), words.next(), words.nth(3))
-        else {
+        let [range, access, offset, _, _, path] =
+            [(); 6].map(|()| words.next().unwrap_or_default());
+        // Code; and at the start of the file tables for the linker, constants, and what unwinding needs. Other parts
+        // that can only be read hold addresses that were filled in when the program started.
+        let is_as_in_file = access == "r-xp" || (access == "r--p" && offset == "00000000");
+        if !is_as_in_file || program.as_os_str() != path {
             continue;
-        };
+        }
         let number = |text| usize::from_str_radix(text, 16).ok();
         let range = range.split_once('-');
         let range = range.and_then(|(start, end)| Some((number(start)?, number(end)?)));
-        let Some((start, end)) = range.filter(|_| program.as_os_str() == path) else {
+        let Some((start, end)) = range else {
             continue;
         };
-        // SAFETY: the system says that these pages are code of this program's file, mapped privately and not
-        // writable, so that nothing is lost: the next call into one brings the same bytes back.
+        // SAFETY: the system says that these pages are of this program's file, mapped privately and not writable, and
+        // the linker changes none of them, so that nothing is lost: the next use of one brings the same bytes back.
         unsafe {
             libc::madvise(
                 start as *mut libc::c_void,
