@@ -7,12 +7,13 @@ use std::process::{Command, Output, Stdio};
 use furlong::npz::{self, Dtype, Limits, NpyArray};
 use serde_json::Value;
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "run",
     "chat",
     "embed",
     "infer",
     "inspect",
+    "pack",
     "perplexity",
     "bench",
     "doctor",
@@ -320,4 +321,40 @@ fn infer_takes_and_gives_named_arrays() {
     let incomplete = furlong(&arguments, "");
     assert_eq!(incomplete.status.code(), Some(1));
     assert!(text(&incomplete.stderr).contains('b'));
+}
+
+#[test]
+fn weights_packed_ahead_are_mapped() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(data("tiny-chat")).unwrap() {
+        let file = file.unwrap();
+        if file.path().is_file() {
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+    }
+    let model = folder.path().display().to_string();
+    let mapped_from = || {
+        let report = json(&["inspect", "--model", &model, "--json"], "");
+        report["weights_file"].clone()
+    };
+    assert_eq!(mapped_from(), Value::Null);
+    let packed = json(&["pack", "--model", &model, "--json"], "");
+    assert_eq!(mapped_from(), packed["file"]);
+    let other = folder.path().join("board.packed").display().to_string();
+    let arguments = [
+        "pack",
+        "--model",
+        &model,
+        "--isa",
+        "neon-dotprod",
+        "--out",
+        &other,
+    ];
+    ok(&arguments, "");
+    assert!(Path::new(&other).is_file());
+    assert!(
+        !furlong(&["pack", "--model", &model, "--isa", "mmx"], "")
+            .status
+            .success()
+    );
 }

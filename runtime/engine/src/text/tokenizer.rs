@@ -5,6 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+};
 
 use super::files::{TOKENIZER_LIMIT, read_json, read_optional, token_text};
 use super::pieces::Pieces;
@@ -28,6 +32,15 @@ struct Ends {
     decoder: Option<Value>,
     post_processor: Option<Value>,
 }
+
+/// A tokenizer whose model is byte-pair encoding.
+type PairTokenizer = TokenizerImpl<
+    BPE,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
 
 impl Tokenizer {
     /// Loads `tokenizer.json` from a model folder, and the ids that end a text from `generation_config.json`,
@@ -75,7 +88,11 @@ impl Tokenizer {
                 .map_err(|reason| Error::invalid(path, "post_processor", reason))?;
         }
         let inner = guarded(path, "tokenizer", || {
-            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+            // A vocabulary whose kind isn't known yet is read by way of two trees of JSON: most are of this kind.
+            let mut inner = match serde_json::from_slice::<PairTokenizer>(bytes) {
+                Ok(inner) => inner.into(),
+                Err(_) => tokenizers::Tokenizer::from_bytes(bytes)?,
+            };
             // Both are for batches of training data, and a stranger's file may ask for any length.
             inner.with_padding(None);
             inner.with_truncation(None)?;

@@ -17,6 +17,11 @@ pub fn peak_rss_bytes() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
+/// The process that traces this one, a debugger say; 0 if there is none, `None` where /proc doesn't say.
+pub fn tracer() -> Option<u64> {
+    line("/proc/self/status", "TracerPid:")?.parse().ok()
+}
+
 /// Memory that could be had without swapping, in bytes; `None` where /proc doesn't say.
 pub fn available_bytes() -> Option<u64> {
     field("/proc/meminfo", "MemAvailable:")
@@ -29,10 +34,16 @@ pub fn total_bytes() -> Option<u64> {
 
 /// A line `Name:   1234 kB` of a /proc file, in bytes.
 fn field(path: &str, name: &str) -> Option<u64> {
+    let line = line(path, name)?;
+    let kilobytes: u64 = line.strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// What follows `name` in a /proc file.
+fn line(path: &str, name: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
+    Some(line.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -47,10 +47,12 @@ pub fn host() -> Result<Outcome> {
         record.arg("is_the_same").env("FURLONG_RECORD", "1"),
     )?;
     let mut all = report::rust_tests("parity-smollm2", &mut tests(&Builder::Host, "smollm2")?)?;
-    all.add(report::rust_tests(
-        "parity-minilm",
-        &mut tests(&Builder::Host, "minilm")?,
-    )?);
+    for (suite, file) in [("parity-minilm", "minilm"), ("resident", "resident")] {
+        all.add(report::rust_tests(
+            suite,
+            &mut tests(&Builder::Host, file)?,
+        )?);
+    }
     Ok(all)
 }
 

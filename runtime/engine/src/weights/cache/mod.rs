@@ -21,7 +21,7 @@ use header::Key;
 
 pub(crate) use places::beside;
 
-/// Packed bytes below this are faster packed than looked for in a file.
+/// Packed bytes below this are faster packed than written to a file.
 const WORTH_A_FILE: usize = 1 << 20;
 
 /// Where one model's cache may be.
@@ -74,7 +74,7 @@ impl<'m> Cache<'m> {
         isa: IsaKind,
         pool: &Pool,
     ) -> Result<Option<(PathBuf, TensorBytes)>, PackError> {
-        if self.places.is_empty() || contents.bytes < self.least_bytes.max(1) {
+        if self.places.is_empty() || contents.bytes == 0 {
             return Ok(None);
         }
         let key = Key::new(contents, isa, self.sources);
@@ -83,6 +83,9 @@ impl<'m> Cache<'m> {
                 Ok(bytes) => return Ok(Some((place.clone(), bytes))),
                 Err(reason) => log::debug!("{}: {reason}", place.display()),
             }
+        }
+        if contents.bytes < self.least_bytes {
+            return Ok(None);
         }
         for place in &self.places {
             match make(place, &key, contents, self.sources, pool) {
