@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use tract_core::internal::TypedOp;
 
 use crate::KvFormat;
 use crate::model::{Inner, Model, op};
@@ -66,12 +67,7 @@ impl Report {
         let mut linears = Vec::new();
         for (_, node) in Model::nodes(inner) {
             *ops.entry(node.name().into_owned()).or_default() += 1;
-            if let Some(linear) = op::<QuantLinear>(node) {
-                linears.extend(linear.weights().matrices().iter().map(LinearReport::of));
-            }
-            if let Some(gated) = op::<GatedLinear>(node) {
-                linears.extend(gated.matrices().into_iter().map(LinearReport::of));
-            }
+            linears.extend(matrices(node).into_iter().map(LinearReport::of));
         }
         if let Some(head) = &inner.head {
             linears.extend(head.matrices().iter().map(LinearReport::of));
@@ -121,6 +117,13 @@ impl Report {
     pub fn kv_bytes(&self, tokens: usize) -> usize {
         self.kv_bytes_per_token.saturating_mul(tokens)
     }
+}
+
+/// The matrices that an op of the plan multiplies by.
+pub(crate) fn matrices(node: &dyn TypedOp) -> Vec<&PackedMatrix> {
+    let linear = op::<QuantLinear>(node).map(|linear| linear.weights().matrices().iter().collect());
+    let gated = || Some(op::<GatedLinear>(node)?.matrices().into());
+    linear.or_else(gated).unwrap_or_default()
 }
 
 impl LinearReport {
