@@ -69,12 +69,8 @@ enum Task {
         #[arg(long)]
         dry: bool,
     },
-    /// Build llama.cpp and compare perplexity and speed with it, ONNX Runtime and stock tract
-    Peers {
-        /// Only this part
-        #[arg(long)]
-        only: Option<peers::Part>,
-    },
+    /// Build llama.cpp and compare perplexity, speed and memory with it, ONNX Runtime and stock tract
+    Peers(peers::Options),
     /// Run the fuzz targets for longer than the tests do
     Fuzz {
         /// How long for each target
@@ -104,7 +100,7 @@ fn run(task: Task) -> Result<()> {
         Task::Fetch => fetch::run(),
         Task::Build { board } => build::run(&board),
         Task::Bench { board, filter, dry } => bench::run(&board, filter.as_deref(), dry),
-        Task::Peers { only } => peers::run(only),
+        Task::Peers(options) => peers::run(&options),
         Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
     }
 }
