@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod bench;
 mod board;
 mod build;
+mod compare;
 mod demo;
 mod fetch;
 mod fuzz;
@@ -58,17 +59,7 @@ enum Task {
         board: String,
     },
     /// Run the benches on a board, keep the results and write docs/benchmarks.md
-    Bench {
-        /// One of targets/boards
-        #[arg(long, default_value = "host")]
-        board: String,
-        /// Run only benches whose name contains this
-        #[arg(long)]
-        filter: Option<String>,
-        /// Show the results without keeping them
-        #[arg(long)]
-        dry: bool,
-    },
+    Bench(bench::Options),
     /// Build llama.cpp and compare perplexity, speed and memory with it, ONNX Runtime and stock tract
     Peers(peers::Options),
     /// Run the fuzz targets for longer than the tests do
@@ -99,7 +90,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Fetch => fetch::run(),
         Task::Build { board } => build::run(&board),
-        Task::Bench { board, filter, dry } => bench::run(&board, filter.as_deref(), dry),
+        Task::Bench(options) => bench::run(&options),
         Task::Peers(options) => peers::run(&options),
         Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
     }
