@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read_and_has_a_line_for_each_result() {
         let runs = vec![
-            run("wall", &[("a \"b\"", 1234.567_891), ("c", 2e9)]),
+            run("wall", &[("a \"b\"", 1_234.567_8), ("c", 2e9)]),
             run("cpu", &[("c", 0.125)]),
         ];
         let history = History {

@@ -67,6 +67,9 @@ struct Section {
     figures: Value,
 }
 
+/// How a part is compared.
+type Compare = fn(&Options) -> Result<Section>;
+
 impl Section {
     fn new(text: String, figures: &impl Serialize) -> Result<Section> {
         let figures = serde_json::to_value(figures).context("keeping the figures")?;
@@ -88,7 +91,7 @@ pub fn run(options: &Options) -> Result<()> {
         keep("instructions", instructions::compare(board)?);
     } else {
         llama::build()?;
-        let parts: [(Part, &str, fn(&Options) -> Result<Section>); 6] = [
+        let parts: [(Part, &str, Compare); 6] = [
             (Part::Perplexity, "perplexity", perplexity::compare),
             (Part::Speed, "speed", speed::compare),
             (Part::Threads, "threads", threads::compare),
