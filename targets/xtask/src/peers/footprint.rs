@@ -1,6 +1,6 @@
 //! What a user notices before the first word: how long loading takes, when the first token comes, how much memory it costs.
 
-use super::process::{self, number};
+use super::process::{self, Ran, number};
 use super::samples::{Entrant, Figures, Pair, in_turns, ratio_table};
 use super::{Options, Section, llama};
 use crate::board::Board;
@@ -17,9 +17,10 @@ const CONTEXT: &str = "512";
 /// Tokens that fill it.
 const FILLING: &str = "506";
 
-const FIGURES: [(&str, &str); 3] = [
+const FIGURES: [(&str, &str); 4] = [
     ("load_ms", "load, ms"),
     ("first_token_ms", "start to first token, ms"),
+    ("first_token_cpu_ms", "the same, CPU ms"),
     ("peak_rss_mib", "peak memory, MiB"),
 ];
 
@@ -65,38 +66,71 @@ fn furlong(program: &Path, model: &Path) -> Result<Figures> {
     // The longer run comes first: it also makes the packed weights, should they not be there.
     let filled = run(FILLING)?;
     let first = run("1")?;
-    Ok(vec![
-        ("load_ms", number(&first.json()?, "load_s")? * 1e3),
-        ("first_token_ms", first_token(&first)?),
-        ("peak_rss_mib", filled.peak_rss_bytes / f64::from(1 << 20)),
-    ])
+    let load = ("load_ms", number(&first.json()?, "load_s")? * 1e3);
+    Ok(figures(load, &first, &filled))
 }
 
 fn llama_cpp(program: &Path, model: &Path) -> Result<Figures> {
     let run = |tokens: &str| {
         let mut command = Command::new(program);
-        // Without its warm-up, which is a second load to who waits for one answer.
+        // Without its warm-up and its look at what memory there is: who waits for one answer can do without.
         command
-            .args(["-no-cnv", "--no-display-prompt", "--no-warmup", "--perf"])
-            .args(["--ignore-eos", "--temp", "0", "-t", "1"])
+            .args(["-no-cnv", "--no-display-prompt", "--no-warmup"])
+            .args(["-fit", "off", "--ignore-eos", "--temp", "0", "-t", "1"])
             .args(["-c", CONTEXT, "-n", tokens, "-p", PROMPT, "-m"])
             .arg(model);
         process::run(&command)
     };
     let filled = run(FILLING)?;
     let first = run("1")?;
-    let said = first.stderr.split_once("load time =");
-    let load: Option<f64> = said.and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
-    Ok(vec![
-        (
-            "load_ms",
-            load.context("llama-completion tells no load time")?,
-        ),
-        ("first_token_ms", first_token(&first)?),
-        ("peak_rss_mib", filled.peak_rss_bytes / f64::from(1 << 20)),
-    ])
+    let load = (
+        "load_ms",
+        llama_load_ms(&first.stderr)
+            .context("llama-completion's log doesn't tell when it loads")?,
+    );
+    Ok(figures(load, &first, &filled))
 }
 
-fn first_token(ran: &process::Ran) -> Result<f64> {
-    Ok(ran.first_output_s.context("it wrote nothing")? * 1e3)
+/// Milliseconds from the line of llama.cpp's log that says that the model is loaded to the one that follows it. Lines start with
+/// minutes, seconds, milliseconds and microseconds: `0.00.915.637`. (The «load time» at its end is none.)
+fn llama_load_ms(log: &str) -> Option<f64> {
+    let at = |text: &str| {
+        let line = log.lines().find(|line| line.contains(text))?;
+        let parts: Vec<f64> = line
+            .split_whitespace()
+            .next()?
+            .split('.')
+            .map(|part| part.parse().ok())
+            .collect::<Option<_>>()?;
+        match parts.as_slice() {
+            [minutes, seconds, ms, us] => Some((minutes * 60.0 + seconds) * 1e3 + ms + us / 1e3),
+            _ => None,
+        }
+    };
+    Some(at("threadpool init")? - at("load the model")?)
+}
+
+/// What both are asked for. The first token is the only one of its run, whose end comes right after it.
+fn figures(load: (&'static str, f64), first: &Ran, filled: &Ran) -> Figures {
+    let first_s = first.first_output_s.unwrap_or(f64::NAN);
+    vec![
+        load,
+        ("first_token_ms", first_s * 1e3),
+        ("first_token_cpu_ms", first.cpu_s * 1e3),
+        ("peak_rss_mib", filled.peak_rss_bytes / f64::from(1 << 20)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::llama_load_ms;
+
+    #[test]
+    fn loading_is_read_from_the_times_of_the_log() {
+        let log = "0.00.005.193 I llama_completion: load the model and apply lora adapter, if any\n\
+                   0.01.015.693 I cmn          init: llama threadpool init, n_threads = 1\n";
+        let found = llama_load_ms(log).expect("both lines");
+        assert!((found - 1010.5).abs() < 1e-9, "{found}");
+        assert!(llama_load_ms("0.00.005 I load the model").is_none());
+    }
 }
