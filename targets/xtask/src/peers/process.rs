@@ -39,12 +39,12 @@ pub fn run(command: &Command) -> Result<Ran> {
         .context("reading what measure.py said")?;
     if ran.status != 0 {
         let said = [ran.stdout.as_str(), ran.stderr.as_str()].join("\n");
-        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        let mut lines = said.lines().map(str::trim);
+        let last = lines.rfind(|line| !line.is_empty() && !line.starts_with("hint: "));
         bail!(
-            "failed ({}): {}: {}",
-            ran.status,
-            shell::show(command),
-            last.unwrap_or("it said nothing").trim()
+            "{} (exit status {})",
+            last.unwrap_or("it said nothing"),
+            ran.status
         );
     }
     Ok(ran)

@@ -182,6 +182,9 @@ impl Samples {
 
 /// A table of ratios; below 1 the first needs less.
 pub fn ratio_table(ratios: &[Ratio], figures: &[(&'static str, &str)]) -> String {
+    if ratios.is_empty() {
+        return String::new();
+    }
     let mut text =
         String::from("\n| ratio of medians | what | ratio | in one round |\n|---|---|---:|---:|\n");
     for ratio in ratios {
