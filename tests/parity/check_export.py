@@ -1,6 +1,6 @@
-"""Checks an exported model folder with onnx and ONNX Runtime, against golden results if there are some.
+"""Checks exported model folders with onnx and ONNX Runtime, against golden results if there are some.
 
-    python check_export.py FOLDER [EXPECTED.safetensors]
+    python check_export.py FOLDER[=EXPECTED.safetensors]...
 
 One line for each check; exit status 1 when one fails. f32 exports must meet the expected values to 1e-3; others must be as
 close, relative to the size of the values, as their weights allow.
@@ -24,9 +24,10 @@ CHUNKS = ([7, 5, 12], [1, 22, 1], [1] * 24)
 class Checks:
     def __init__(self):
         self.failed = 0
+        self.model = ""
 
     def say(self, name, good, detail=""):
-        print(f"{'ok  ' if good else 'FAIL'} {name} {detail}".rstrip(), flush=True)
+        print(f"{'ok  ' if good else 'FAIL'} {self.model}: {name} {detail}".rstrip(), flush=True)
         self.failed += not good
 
     def close(self, name, found, expected, weights):
@@ -118,25 +119,30 @@ def encoder(checks, session, weights, expected):
     checks.close("padding changes nothing", session.run(None, alone)[0], states[1:, :7], weights)
 
 
-def main():
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    folder = Path(sys.argv[1])
-    expected = load_file(sys.argv[2]) if len(sys.argv) == 3 else None
-    checks = Checks()
+def check(checks, folder, expected):
+    """All checks of one folder."""
+    checks.model = folder.name
     path = folder / "model.onnx"
     try:
         onnx.checker.check_model(str(path), full_check=True)
         checks.say("onnx.checker", True)
     except Exception as error:  # whatever it is, it is the finding
-        checks.say("onnx.checker", False, str(error))
+        checks.say("onnx.checker", False, str(error).replace("\n", " "))
     model = onnx.load(str(path), load_external_data=False)
     files(checks, folder, model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    weights = metadata["furlong.weights"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    check = decoder if metadata["furlong.kind"] == "decoder" else encoder
-    check(checks, session, weights, expected)
+    run = decoder if metadata["furlong.kind"] == "decoder" else encoder
+    run(checks, session, metadata["furlong.weights"], expected)
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    checks = Checks()
+    for argument in sys.argv[1:]:
+        folder, _, expected = argument.partition("=")
+        check(checks, Path(folder), load_file(expected) if expected else None)
     sys.exit(1 if checks.failed else 0)
 
 

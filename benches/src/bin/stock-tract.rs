@@ -1,7 +1,7 @@
-//! How fast tract runs an exported decoder without our ops, with one thread: CPU milliseconds a token, as JSON. A peer for
-//! `cargo xtask peers`.
+//! How fast tract runs an exported decoder without our ops: milliseconds a token, on the processors and on the clock, as JSON.
+//! A peer for `cargo xtask peers`.
 //!
-//! `stock-tract MODEL_FOLDER PROMPT_TOKENS DECODED_TOKENS`
+//! `stock-tract MODEL_FOLDER PROMPT_TOKENS DECODED_TOKENS THREADS`
 
 use furlong_runtime::{Array, Error, Graph, GraphOptions};
 use rustix::time::{ClockId, clock_gettime};
@@ -14,16 +14,18 @@ type Arrays = Vec<(String, Array)>;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, prompt, decoded] = arguments.as_slice() else {
-        eprintln!("usage: stock-tract MODEL_FOLDER PROMPT_TOKENS DECODED_TOKENS");
-        exit(2)
+    let [model, numbers @ ..] = arguments.as_slice() else {
+        usage()
     };
-    let (Ok(prompt), Ok(decoded)) = (prompt.parse(), decoded.parse()) else {
-        eprintln!("{prompt} and {decoded} must be numbers of tokens");
-        exit(2)
+    let numbers: Option<Vec<NonZeroUsize>> = numbers.iter().map(|text| text.parse().ok()).collect();
+    let Some([prompt, decoded, threads]) = numbers.as_deref() else {
+        usage()
     };
-    match measure(Path::new(model), prompt, decoded) {
-        Ok((prefill, decode)) => println!("{{\"prefill\": {prefill}, \"decode\": {decode}}}"),
+    match measure(Path::new(model), prompt.get(), decoded.get(), *threads) {
+        Ok([prefill, decode]) => println!(
+            "{{\"prefill_cpu_ms\": {}, \"prefill_ms\": {}, \"decode_cpu_ms\": {}, \"decode_ms\": {}}}",
+            prefill.cpu, prefill.wall, decode.cpu, decode.wall
+        ),
         Err(error) => {
             eprintln!("{error}");
             exit(1)
@@ -31,29 +33,68 @@ fn main() {
     }
 }
 
-/// CPU milliseconds a token of the prompt and a decoded token.
-fn measure(model: &Path, prompt: usize, decoded: usize) -> Result<(f64, f64), Error> {
+fn usage() -> ! {
+    eprintln!("usage: stock-tract MODEL_FOLDER PROMPT_TOKENS DECODED_TOKENS THREADS");
+    exit(2)
+}
+
+/// Milliseconds a token.
+struct Cost {
+    cpu: f64,
+    wall: f64,
+}
+
+/// What a token of the prompt and a decoded token cost.
+fn measure(
+    model: &Path,
+    prompt: usize,
+    decoded: usize,
+    threads: NonZeroUsize,
+) -> Result<[Cost; 2], Error> {
     let options = GraphOptions {
         stock: true,
-        threads: Some(NonZeroUsize::MIN),
+        threads: Some(threads),
     };
     let graph = Graph::load(&model.join("model.onnx"), &options)?;
     let tokens: Vec<i64> = (0..prompt as i64)
         .map(|index| 1000 + index * 37 % 9000)
         .collect();
     extend(&graph, empty(&graph)?, 0, &tokens)?;
-    let start = cpu_ms();
+    let start = Cost::now();
     extend(&graph, empty(&graph)?, 0, &tokens)?;
-    let prefill = (cpu_ms() - start) / prompt as f64;
+    let prefill = start.each(prompt);
 
     let mut past = extend(&graph, empty(&graph)?, 0, &tokens[..8.min(prompt)])?;
     let first = 8.min(prompt) as i64;
     past = extend(&graph, past, first, &[4000])?;
-    let start = cpu_ms();
+    let start = Cost::now();
     for step in 1..=decoded as i64 {
         past = extend(&graph, past, first + step, &[4000])?;
     }
-    Ok((prefill, (cpu_ms() - start) / decoded as f64))
+    Ok([prefill, start.each(decoded)])
+}
+
+impl Cost {
+    /// What both clocks show.
+    fn now() -> Cost {
+        let ms = |clock| {
+            let time = clock_gettime(clock);
+            time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+        };
+        Cost {
+            cpu: ms(ClockId::ProcessCPUTime),
+            wall: ms(ClockId::Monotonic),
+        }
+    }
+
+    /// What has passed since, for each of so many.
+    fn each(&self, count: usize) -> Cost {
+        let now = Cost::now();
+        Cost {
+            cpu: (now.cpu - self.cpu) / count as f64,
+            wall: (now.wall - self.wall) / count as f64,
+        }
+    }
 }
 
 /// Caches that hold nothing yet.
@@ -100,9 +141,4 @@ fn extend(graph: &Graph, past: Arrays, position: i64, ids: &[i64]) -> Result<Arr
             ))
         })
         .collect())
-}
-
-fn cpu_ms() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }

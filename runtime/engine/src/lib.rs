@@ -24,6 +24,7 @@ mod options;
 mod pack;
 mod plan;
 mod pool;
+mod profile;
 mod report;
 mod rewrite;
 mod session;
@@ -37,5 +38,6 @@ pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp,
 pub use model::{Model, ModelKind};
 pub use options::{KvFormat, LoadOptions, WeightsCache};
 pub use pack::{PackReport, pack_weights};
+pub use profile::{PhaseProfile, Profile, ProfileRow};
 pub use report::{LinearReport, Report, TableReport};
 pub use session::Session;

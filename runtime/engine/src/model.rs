@@ -11,7 +11,9 @@ use crate::ops::{KvAttention, Machine, QuantGather};
 use crate::options::LoadOptions;
 use crate::pool::Pool;
 use crate::report::Report;
-use crate::rewrite::{AttentionSpec, OpSpec, Rewritten, RopeTable, rewrite_decoder, rewrite_encoder};
+use crate::rewrite::{
+    AttentionSpec, OpSpec, Rewritten, RopeTable, rewrite_decoder, rewrite_encoder,
+};
 use crate::session::{InputRole, Session};
 use crate::weights::{Cache, PackedLinear, PackedModel};
 use crate::{Error, KvFormat};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tract_core::internal::TypedOp;
 
 use crate::KvFormat;
 use crate::model::{Inner, Model, op};
@@ -70,14 +71,9 @@ impl Report {
         let mut linears = Vec::new();
         for (_, node) in Model::nodes(inner) {
             *ops.entry(node.name().into_owned()).or_default() += 1;
-            if let Some(linear) = op::<QuantLinear>(node) {
-                linears.extend(linear.weights().matrices().iter().map(LinearReport::of));
-            }
+            linears.extend(matrices(node).into_iter().map(LinearReport::of));
             if let Some(linear) = op::<Int8Linear>(node) {
                 linears.push(LinearReport::of_int8(linear.weights()));
-            }
-            if let Some(gated) = op::<GatedLinear>(node) {
-                linears.extend(gated.matrices().into_iter().map(LinearReport::of));
             }
         }
         if let Some(head) = &inner.head {
@@ -130,6 +126,19 @@ impl Report {
     pub fn kv_bytes(&self, tokens: usize) -> usize {
         self.kv_bytes_per_token.saturating_mul(tokens)
     }
+}
+
+/// Bytes of all matrices that an op of the plan multiplies by.
+pub(crate) fn weight_bytes(node: &dyn TypedOp) -> usize {
+    let by_blocks: usize = matrices(node).iter().map(|matrix| matrix.bytes()).sum();
+    let by_rows = op::<Int8Linear>(node).map_or(0, |linear| linear.weights().bytes());
+    by_blocks + by_rows
+}
+
+fn matrices(node: &dyn TypedOp) -> Vec<&PackedMatrix> {
+    let linear = op::<QuantLinear>(node).map(|linear| linear.weights().matrices().iter().collect());
+    let gated = || Some(op::<GatedLinear>(node)?.matrices().into());
+    linear.or_else(gated).unwrap_or_default()
 }
 
 impl LinearReport {

@@ -1,11 +1,13 @@
 //! One conversation with a decoder: what it has read so far, as the keys and values of every layer.
 
 use std::path::Path;
+use std::time::Instant;
 
 use tract_core::internal::*;
 
 use crate::model::{Inner, Model, ModelKind};
 use crate::ops::{KvState, Scratch, SessionScratch};
+use crate::profile::{Profile, Recorder};
 use crate::{Error, plan};
 
 /// Positions whose logits are computed at once when all are wanted.
@@ -19,6 +21,7 @@ pub struct Session {
     len: usize,
     logits: Vec<f32>,
     scratch: Scratch,
+    recorder: Option<Box<Recorder>>,
 }
 
 /// What an input of a decoder's graph is fed with.
@@ -112,6 +115,7 @@ impl Session {
             len,
             logits,
             scratch: Scratch::default(),
+            recorder: None,
         }
     }
 
@@ -146,7 +150,7 @@ impl Session {
     /// [`Error::ContextFull`] when they don't fit, [`Error::Token`] for an id outside the vocabulary,
     /// [`Error::Usage`] for no tokens, [`Error::Run`] when the graph fails. The session is then as it was before.
     pub fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error> {
-        self.read(tokens, |session, hidden, is_last| match is_last {
+        self.read(tokens, false, |session, hidden, is_last| match is_last {
             true => session.last_logits(hidden),
             false => Ok(()),
         })?;
@@ -163,7 +167,7 @@ impl Session {
         tokens: &[u32],
         mut visit: impl FnMut(usize, &[f32]) + Send,
     ) -> Result<(), Error> {
-        self.read(tokens, |session, hidden, _| {
+        self.read(tokens, true, |session, hidden, _| {
             session.all_logits(hidden, &mut visit)
         })
     }
@@ -182,6 +186,9 @@ impl Session {
     /// Forgets everything. The memory is kept for what comes next.
     pub fn reset(&mut self) {
         self.truncate(0);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.pause();
+        }
     }
 
     /// A second session that has read the same. The two share the memory of what they have in common until one of
@@ -195,6 +202,17 @@ impl Session {
         )
     }
 
+    /// From now on keeps the time of each node of the graph; what was kept before is dropped.
+    pub fn start_profile(&mut self) {
+        self.recorder = Some(Box::default());
+    }
+
+    /// What reading has cost since [`Session::start_profile`]; nothing if that wasn't called.
+    pub fn profile(&self) -> Option<Profile> {
+        let recorder = self.recorder.as_ref()?;
+        Some(recorder.profile(&self.model.inner))
+    }
+
     fn caches(&self) -> impl Iterator<Item = &KvState> {
         self.state
             .op_states
@@ -203,14 +221,20 @@ impl Session {
             .filter_map(|state| state.downcast_ref::<KvState>())
     }
 
-    /// Reads tokens chunk by chunk, and calls `visit` with each chunk's output.
+    /// Reads tokens chunk by chunk, and calls `visit` with each chunk's output. `all_positions` says what for: see
+    /// [`Profile`].
     fn read(
         &mut self,
         tokens: &[u32],
+        all_positions: bool,
         mut visit: impl FnMut(&mut Session, &Tensor, bool) -> TractResult<()> + Send,
     ) -> Result<(), Error> {
         let inner = self.model.inner.clone();
         self.check(&inner, tokens)?;
+        let start = self
+            .recorder
+            .as_mut()
+            .map(|recorder| recorder.begin(tokens.len(), all_positions));
         let before = self.len;
         let chunks = tokens.len().div_ceil(inner.prefill_chunk);
         let result = inner.machine.pool.enter(|| {
@@ -220,6 +244,9 @@ impl Session {
             }
             Ok(())
         });
+        if let (Some(recorder), Some(start)) = (&mut self.recorder, start) {
+            recorder.end(start);
+        }
         result.map_err(|error| {
             self.truncate(before);
             if let Err(error) = self.state.reset_turn() {
@@ -257,7 +284,10 @@ impl Session {
             .iter()
             .map(|role| role.value(tokens, self.len))
             .collect::<TractResult<TVec<_>>>()?;
-        let mut outputs = plan::shielded(|| self.state.run(inputs))?;
+        let mut outputs = plan::shielded(|| match &mut self.recorder {
+            None => self.state.run(inputs),
+            Some(recorder) => recorder.run(&mut self.state, inputs),
+        })?;
         self.len += tokens.len();
         ensure!(!outputs.is_empty(), "the graph has no output");
         Ok(outputs.swap_remove(0))
@@ -303,8 +333,13 @@ impl Session {
         };
         self.logits.resize(count * head.rows(), 0.0);
         let scratch = &mut self.scratch.activations;
+        let start = self.recorder.as_ref().map(|_| Instant::now());
         head.apply(rows, count, &mut self.logits, scratch, &inner.machine.pool)
-            .map_err(|error| format_err!("the output layer: {error}"))
+            .map_err(|error| format_err!("the output layer: {error}"))?;
+        if let (Some(recorder), Some(start)) = (&mut self.recorder, start) {
+            recorder.head(start);
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod model;
+mod profile;
 mod text;
 
 use std::process::ExitCode;

@@ -218,6 +218,35 @@ fn measuring_commands_fill_their_json() {
             "{key}"
         );
     }
+    let deep = json(
+        &[
+            "bench",
+            "--model",
+            &model,
+            "-p",
+            "8",
+            "-n",
+            "4",
+            "--depth",
+            "16",
+            "--repeat",
+            "2",
+            "--no-ceiling",
+            "--profile",
+            "--json",
+        ],
+        "",
+    );
+    assert!(deep["bandwidth_gb_s"].is_null());
+    let decode = &deep["profile"]["decode"];
+    assert_eq!(decode["tokens"], 2 * 4);
+    let rows = decode["rows"].as_array().unwrap();
+    let bytes: u64 = rows
+        .iter()
+        .filter(|row| row["op"] != "QuantGather")
+        .map(|row| row["weights_bytes"].as_u64().unwrap())
+        .sum();
+    assert_eq!(bytes, 2 * 4 * deep["weights_bytes"].as_u64().unwrap());
     let inspect = json(
         &["inspect", "--model", &model, "--context", "100", "--json"],
         "",

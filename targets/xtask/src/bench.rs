@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: the criterion benches on a board, their results kept and shown.
 
 use crate::board::{Board, Runner};
+use crate::compare::{self, Comparison};
 use crate::history::{History, Run};
 use crate::models::{self, Base};
 use crate::shell::{self, say};
 use crate::{python, workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,12 +21,93 @@ const MODELS: [(Base, &str); 4] = [
     (Base::MiniLm, "f32"),
 ];
 
-/// Runs the benches on a board; unless `dry`, keeps the results and writes the table.
+/// What is run, and what becomes of the results.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// One of targets/boards
+    #[arg(long, default_value = "host")]
+    board: String,
+    /// Run only benches whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+    /// Show the results without keeping them
+    #[arg(long)]
+    dry: bool,
+    /// Show what has really changed against a history file or a commit, and fail if something got slower
+    #[arg(long, value_name = "OLD")]
+    compare: Option<String>,
+    /// Measure nothing: compare the newest results that are kept
+    #[arg(long, requires = "compare", conflicts_with_all = ["filter", "dry"])]
+    kept: bool,
+}
+
+/// Runs the benches on a board, keeps the results and writes the table, and compares, as the options say.
 ///
 /// # Errors
-/// When the board is unknown or not reached, or when a bench fails.
-pub fn run(board: &str, filter: Option<&str>, dry: bool) -> Result<()> {
-    let board = Board::load(board)?;
+/// When the board is unknown or not reached, when a bench fails, and when something got slower than it was in what is compared
+/// with.
+pub fn run(options: &Options) -> Result<()> {
+    let board = Board::load(&options.board)?;
+    let mut history = History::load(&board)?;
+    // Read before anything is measured: it may be the very file that is written in the end.
+    let old = match &options.compare {
+        Some(old) => Some(self::old(old, &board)?),
+        None => None,
+    };
+    let runs = match options.kept {
+        true => history.newest_runs(),
+        false => measure_all(&board, options.filter.as_deref())?,
+    };
+    let comparison = show_changes(old.as_ref().unwrap_or(&history), &runs);
+    if !options.dry && !options.kept {
+        runs.into_iter().for_each(|run| history.add(run));
+        history.save()?;
+        crate::history::render()?;
+    }
+    if old.is_some() {
+        ensure!(comparison.compared > 0, "there is nothing to compare with");
+        let slower = comparison.regressions();
+        ensure!(
+            slower == 0,
+            "{slower} of {} got slower",
+            comparison.compared
+        );
+    }
+    Ok(())
+}
+
+/// A history file, or what is kept of the board at a commit.
+fn old(old: &str, board: &Board) -> Result<History> {
+    match Path::new(old) {
+        file if file.is_file() => History::read(file),
+        _ => History::at(old, board)
+            .with_context(|| format!("{old} is neither a history file nor a commit with one")),
+    }
+}
+
+/// Says what has really changed.
+fn show_changes(old: &History, runs: &[Run]) -> Comparison {
+    let mut all = Comparison::default();
+    for run in runs {
+        let found = compare::against(old, run);
+        all.compared += found.compared;
+        all.changes.extend(found.changes);
+    }
+    for change in &all.changes {
+        say(format!("bench: {}", change.line()));
+    }
+    if all.compared > 0 {
+        say(format!(
+            "bench: {} of {} series have really changed",
+            all.changes.len(),
+            all.compared
+        ));
+    }
+    all
+}
+
+/// Runs the benches, once for each clock of the board.
+fn measure_all(board: &Board, filter: Option<&str>) -> Result<Vec<Run>> {
     python::bare()?;
     let exporter = models::exporter()?;
     for (base, weights) in MODELS {
@@ -39,8 +121,8 @@ pub fn run(board: &str, filter: Option<&str>, dry: bool) -> Result<()> {
         .builder()?
         .programs("bench", &["--benches", "--no-run"])?;
     let models = board.deliver(&models::folder()?)?;
-    let mut history = History::load(&board)?;
-    for clock in clocks(&board) {
+    let mut runs = Vec::new();
+    for clock in clocks(board) {
         let home = workspace::target()?
             .join("bench")
             .join(format!("{}-{clock}", board.id));
@@ -50,7 +132,7 @@ pub fn run(board: &str, filter: Option<&str>, dry: bool) -> Result<()> {
                 "bench: {} on {}, measuring {clock}",
                 program.name, board.name
             ));
-            measure(&board, &program.path, &home, clock, &models, filter)?;
+            measure(board, &program.path, &home, clock, &models, filter)?;
         }
         let results = collect(&home, start)?;
         if results.is_empty() {
@@ -59,13 +141,9 @@ pub fn run(board: &str, filter: Option<&str>, dry: bool) -> Result<()> {
                 filter.unwrap_or_default()
             );
         }
-        history.add(Run::now(clock, results)?);
+        runs.push(Run::now(clock, results)?);
     }
-    if dry {
-        return Ok(());
-    }
-    history.save()?;
-    crate::history::render()
+    Ok(runs)
 }
 
 /// What is measured there.

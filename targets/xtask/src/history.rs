@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Where the histories lie, in the repository.
+const FOLDER: &str = "benches/history";
+/// How many runs are kept of a board.
+const MAX_RUNS: usize = 20;
 const BEGIN: &str = "<!-- results: written by `cargo xtask bench` -->";
 const END: &str = "<!-- end of results -->";
 /// What a new page starts with.
@@ -26,16 +30,16 @@ pub struct History {
 }
 
 /// One run of some or all benches.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     date: String,
     /// The commit, with a `+` when the tree had changes.
     revision: String,
     /// `wall` and `cpu` are in nanoseconds.
-    clock: String,
+    pub clock: String,
     /// Median and median absolute deviation by the bench's name.
-    results: BTreeMap<String, [f64; 2]>,
+    pub results: BTreeMap<String, [f64; 2]>,
 }
 
 impl Run {
@@ -82,31 +86,50 @@ impl History {
                 runs: Vec::new(),
             });
         }
+        Self::read(&file)
+    }
+
+    /// Reads a history file.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn read(file: &Path) -> Result<Self> {
         let text =
-            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+            fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
     }
 
-    /// Adds a run and says what changed against the one before by more than three times its noise.
+    /// What was kept of a board at a commit.
+    ///
+    /// # Errors
+    /// When there is no such commit, or it has no history of that board.
+    pub fn at(commit: &str, board: &Board) -> Result<Self> {
+        let place = format!("{commit}:{FOLDER}/{}.json", board.id);
+        let mut git = shell::command("git", ["show", &place]);
+        let text = shell::capture(git.current_dir(workspace::root()?))?;
+        serde_json::from_str(&text).with_context(|| format!("reading {place}"))
+    }
+
+    /// Adds a run. The oldest ones go when there are many: the repository keeps them.
     pub fn add(&mut self, run: Run) {
-        for (name, [now, _]) in &run.results {
-            let before = self
-                .runs
-                .iter()
-                .rev()
-                .filter(|old| old.clock == run.clock)
-                .find_map(|old| old.results.get(name));
-            if let Some([before, noise]) = before
-                && (now - before).abs() > (3.0 * noise).max(before * 0.001)
-            {
-                let change = (now / before - 1.0) * 100.0;
-                say(format!(
-                    "bench: {name} ({}): {change:+.1} % against the last kept run",
-                    run.clock
-                ));
-            }
-        }
         self.runs.push(run);
+        let surplus = self.runs.len().saturating_sub(MAX_RUNS);
+        self.runs.drain(..surplus);
+    }
+
+    /// The runs, oldest first.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The newest run with each clock.
+    pub fn newest_runs(&self) -> Vec<Run> {
+        let clocks: BTreeSet<&str> = self.runs.iter().map(|run| run.clock.as_str()).collect();
+        clocks
+            .into_iter()
+            .filter_map(|clock| self.runs.iter().rfind(|run| run.clock == clock))
+            .cloned()
+            .collect()
     }
 
     /// Writes it back.
@@ -115,9 +138,37 @@ impl History {
     /// When the file can't be written.
     pub fn save(&self) -> Result<()> {
         let file = file(&self.board)?;
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+        fs::write(&file, self.text()?).with_context(|| format!("writing {}", file.display()))
+    }
+
+    /// The history as JSON with a line for each result, so that a commit shows what has changed.
+    fn text(&self) -> Result<String> {
+        let mut runs = Vec::new();
+        for run in &self.runs {
+            let results: Vec<String> = run
+                .results
+                .iter()
+                .map(|(name, values)| {
+                    let [median, noise] = values.map(rounded);
+                    Ok(format!(
+                        "      {}: [{median}, {noise}]",
+                        serde_json::to_string(name)?
+                    ))
+                })
+                .collect::<Result<_>>()?;
+            runs.push(format!(
+                "    {{\"date\": {}, \"revision\": {}, \"clock\": {}, \"results\": {{\n{}\n    }}}}",
+                serde_json::to_string(&run.date)?,
+                serde_json::to_string(&run.revision)?,
+                serde_json::to_string(&run.clock)?,
+                results.join(",\n")
+            ));
+        }
+        Ok(format!(
+            "{{\n  \"board\": {},\n  \"runs\": [\n{}\n  ]\n}}\n",
+            serde_json::to_string(&self.board)?,
+            runs.join(",\n")
+        ))
     }
 
     /// The newest value of each bench measured with `clock`.
@@ -129,8 +180,13 @@ impl History {
     }
 }
 
+/// A number with six significant digits, which is more than any clock is good for.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
 fn file(board: &str) -> Result<PathBuf> {
-    let folder = workspace::root()?.join("benches/history");
+    let folder = workspace::root()?.join(FOLDER);
     fs::create_dir_all(&folder)?;
     Ok(folder.join(format!("{board}.json")))
 }
@@ -247,5 +303,22 @@ mod tests {
         };
         let table = table(&[(board, history)]).expect("a table");
         assert!(table.contains("| one | 3.46 |\n| two | 2000 |"), "{table}");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_and_has_a_line_for_each_result() {
+        let runs = vec![
+            run("wall", &[("a \"b\"", 1_234.567_8), ("c", 2e9)]),
+            run("cpu", &[("c", 0.125)]),
+        ];
+        let history = History {
+            board: "host".into(),
+            runs,
+        };
+        let text = history.text().expect("plain values");
+        assert!(text.contains("\n      \"c\": [2000000000, 1]\n"), "{text}");
+        let back: History = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(back.runs.len(), 2);
+        assert_eq!(back.runs[0].results["a \"b\""], [1234.57, 1.0]);
     }
 }

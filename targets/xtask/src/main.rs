@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod bench;
 mod board;
 mod build;
+mod compare;
 mod demo;
 mod fetch;
 mod fuzz;
@@ -58,23 +59,9 @@ enum Task {
         board: String,
     },
     /// Run the benches on a board, keep the results and write docs/benchmarks.md
-    Bench {
-        /// One of targets/boards
-        #[arg(long, default_value = "host")]
-        board: String,
-        /// Run only benches whose name contains this
-        #[arg(long)]
-        filter: Option<String>,
-        /// Show the results without keeping them
-        #[arg(long)]
-        dry: bool,
-    },
-    /// Build llama.cpp and compare perplexity and speed with it, ONNX Runtime and stock tract
-    Peers {
-        /// Only this part
-        #[arg(long)]
-        only: Option<peers::Part>,
-    },
+    Bench(bench::Options),
+    /// Build llama.cpp and compare perplexity, speed and memory with it, ONNX Runtime and stock tract
+    Peers(peers::Options),
     /// Run the fuzz targets for longer than the tests do
     Fuzz {
         /// How long for each target
@@ -103,8 +90,8 @@ fn run(task: Task) -> Result<()> {
         Task::Setup => setup::run(),
         Task::Fetch => fetch::run(),
         Task::Build { board } => build::run(&board),
-        Task::Bench { board, filter, dry } => bench::run(&board, filter.as_deref(), dry),
-        Task::Peers { only } => peers::run(only),
+        Task::Bench(options) => bench::run(&options),
+        Task::Peers(options) => peers::run(&options),
         Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
     }
 }

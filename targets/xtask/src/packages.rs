@@ -46,6 +46,9 @@ pub const CROSS: &[Package] = &[
     ),
 ];
 
+/// The same for C++: llama.cpp for boards.
+pub const CROSS_CPP: &[Package] = &[file("g++-aarch64-linux-gnu", "aarch64-linux-gnu-g++")];
+
 /// The emulators, and a C compiler for the plugin that counts instructions.
 pub const EMULATORS: &[Package] = &[
     file("qemu-user", "qemu-aarch64"),

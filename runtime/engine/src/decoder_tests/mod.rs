@@ -3,6 +3,7 @@
 mod builder;
 
 use std::num::NonZeroUsize;
+use std::time::Instant;
 
 use furlong_core::Isa;
 
@@ -190,6 +191,49 @@ fn the_plan_is_made_of_our_ops() {
         LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
     );
     assert_eq!(report.context_length, CONTEXT);
+}
+
+#[test]
+fn a_profile_adds_up_to_the_time_and_the_weights() {
+    const DECODED: usize = 10;
+    let model = load(Stored::Bits(8), 1, Isa::detect());
+    let mut session = model.session().unwrap();
+    assert!(session.profile().is_none());
+    session.start_profile();
+    let prompt = tokens(20);
+    let start = Instant::now();
+    let mut logits = session.extend(&prompt).unwrap().to_vec();
+    for token in tokens(DECODED) {
+        logits = session.extend(&[token]).unwrap().to_vec();
+    }
+    let whole = start.elapsed().as_secs_f64();
+    let profile = session.profile().unwrap();
+    let sum = profile.prompt.seconds() + profile.decode.seconds();
+    assert!(
+        sum <= whole && sum >= 0.9 * whole,
+        "{sum} of {whole} seconds"
+    );
+    for (phase, reads, read) in [
+        (&profile.prompt, 1, prompt.len()),
+        (&profile.decode, DECODED, DECODED),
+    ] {
+        assert_eq!((phase.reads, phase.tokens), (reads, read));
+        let layers = phase.rows.iter().filter(|row| row.op != "QuantGather");
+        let bytes: u64 = layers.map(|row| row.weights_bytes).sum();
+        assert_eq!(bytes, (reads * model.weights_bytes()) as u64);
+        let by_op = phase.by_op();
+        let calls = |op: &str| by_op.iter().find(|row| row.op == op).map(|row| row.calls);
+        assert_eq!(calls("KvAttention"), Some(LAYERS * reads));
+        assert_eq!(calls("Head"), Some(reads));
+        let summed: f64 = by_op.iter().map(|row| row.seconds).sum();
+        assert!((summed - phase.seconds()).abs() < 1e-9);
+    }
+    let mut plain = model.session().unwrap();
+    plain
+        .extend(&[prompt, tokens(DECODED - 1)].concat())
+        .unwrap();
+    let last = tokens(DECODED)[DECODED - 1];
+    assert_eq!(logits, plain.extend(&[last]).unwrap());
 }
 
 #[test]

@@ -285,6 +285,11 @@ impl<'a, M: TokenModel> Generator<'a, M> {
         self.held.len()
     }
 
+    /// The session.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
     /// Takes the session back to what it has in common with `prompt`; returns how many tokens that is.
     fn rewind(&mut self, prompt: &[u32]) -> Result<usize, Error> {
         if prompt.is_empty() {

@@ -94,6 +94,15 @@ impl RowTable {
         &self.format
     }
 
+    /// Bytes that are read for one row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        let all = match &self.place {
+            Place::File(source) => file_bytes(source),
+            Place::Head(head) => head.matrices().iter().map(|matrix| matrix.bytes()).sum(),
+        };
+        all / self.rows.max(1)
+    }
+
     /// Bytes that the table takes beside the linear layers: none if it is one of them.
     pub(crate) fn bytes(&self) -> usize {
         match &self.place {

@@ -1,8 +1,9 @@
 //! `furlong bench`: how fast a model reads a prompt and writes an answer on this machine.
 //!
 //! As llama.cpp's `llama-bench` does it: the prompt is read into an empty cache, and the answer is written from an empty cache too,
-//! each some times over; the median counts. The answer's tokens are the likeliest ones, choosing them included. A model that
-//! embeds is measured by `bench_encoder`.
+//! each some times over; the median counts. The answer's tokens are the likeliest ones, choosing them included. With `--depth`
+//! the answer is written after that many tokens instead, whose reading isn't counted. A model that embeds is measured by
+//! `bench_encoder`.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,12 +15,12 @@ use clap::Args;
 use furlong::machine::{bandwidth, clock, memory};
 use furlong_core::Isa;
 use furlong_core::argmax::argmax;
-use furlong_runtime::{Model, ModelKind, Session};
+use furlong_runtime::{Model, ModelKind, Profile, Session};
 use serde::Serialize;
 
 use super::bench_encoder;
 use crate::cli::{CacheArgs, ModelArgs};
-use crate::{model, text};
+use crate::{model, profile, text};
 
 /// Measure a model's speed
 #[derive(Debug, Args)]
@@ -41,12 +42,21 @@ pub struct BenchArgs {
     /// Tokens of the prompt
     #[arg(short, value_name = "N", default_value = "128")]
     prompt: NonZeroUsize,
-    /// Tokens of the answer
+    /// Tokens of the answer; 0 measures the prompt alone
     #[arg(short = 'n', value_name = "N", default_value = "64")]
-    generate: NonZeroUsize,
+    generate: usize,
+    /// Tokens in the cache before the answer
+    #[arg(long, value_name = "N", default_value = "0")]
+    depth: usize,
     /// How many times each is measured
     #[arg(long, value_name = "R", default_value = "3")]
     repeat: NonZeroUsize,
+    /// Leave out the memory bandwidth, and so the share of the ceiling
+    #[arg(long)]
+    no_ceiling: bool,
+    /// Show where the time went, by op; with --json by node
+    #[arg(long)]
+    profile: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -77,11 +87,14 @@ struct Output {
     threads: usize,
     prompt_tokens: usize,
     generated_tokens: usize,
+    /// Tokens in the cache before the answer.
+    depth: usize,
     repeat: usize,
     prefill_tok_s: f64,
-    decode_tok_s: f64,
+    /// This and what follows from it: nothing when no answer was written.
+    decode_tok_s: Option<f64>,
     prefill_cpu_ms_per_token: f64,
-    decode_cpu_ms_per_token: f64,
+    decode_cpu_ms_per_token: Option<f64>,
     /// Seconds to load the model and its tokenizer.
     load_s: f64,
     /// Seconds from the start of loading to the first token after the prompt.
@@ -89,9 +102,11 @@ struct Output {
     peak_rss_bytes: Option<u64>,
     /// Bytes of weights read for one token.
     weights_bytes: usize,
-    bandwidth_gb_s: f64,
+    bandwidth_gb_s: Option<f64>,
     /// `decode_tok_s` by what the bandwidth allows.
-    ceiling_share: f64,
+    ceiling_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 /// Time on the clock and on the processors.
@@ -116,54 +131,69 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     // Its loading counts, but a folder without one can still be measured.
     drop(tokenizer);
     memory::release_unused();
-    let (prompt, generate) = (args.prompt.get(), args.generate.get());
-    if prompt.max(generate) > model.context_length() {
-        bail!(
-            "{} tokens don't fit into the context of {}",
-            prompt.max(generate),
-            model.context_length()
-        );
+    let (prompt, generate) = (args.prompt.get(), args.generate);
+    let most = prompt.max(generate.saturating_add(args.depth));
+    if most > model.context_length() {
+        let context = model.context_length();
+        bail!("{most} tokens don't fit into the context of {context}");
     }
     let tokens = prompt_tokens(&model, prompt);
     let mut session = model.session()?;
     let first = largest(session.extend(&tokens)?);
     let ttft_s = start.elapsed().as_secs_f64();
 
+    session.reset();
+    if args.depth > 0 {
+        session.extend(&prompt_tokens(&model, args.depth))?;
+    }
+    if args.profile {
+        session.start_profile();
+    }
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+    for _ in 0..args.repeat.get() {
+        session.truncate(args.depth);
+        decode.push(measure(|| decode_from(&mut session, first, generate))?);
+    }
     for _ in 0..args.repeat.get() {
         session.reset();
         prefill.push(measure(|| session.extend(&tokens).map(drop))?);
-        session.reset();
-        decode.push(measure(|| decode_from(&mut session, first, generate))?);
     }
     // The probe's buffer is not the model's memory.
     let peak_rss_bytes = clock::peak_rss_bytes();
     let threads = NonZeroUsize::new(model.threads()).unwrap_or(NonZeroUsize::MIN);
-    let bandwidth_gb_s = bandwidth::read_gb_s(threads);
+    let bandwidth_gb_s = (!args.no_ceiling).then(|| bandwidth::read_gb_s(threads));
     let (prefill, decode) = (median(prefill), median(decode));
     let weights_bytes = model.weights_bytes();
-    let decode_tok_s = generate as f64 / decode.wall.as_secs_f64();
+    let has_answer = generate > 0;
+    let decode_tok_s = has_answer.then(|| generate as f64 / decode.wall.as_secs_f64());
+    let share = |(tok_s, gb_s): (f64, f64)| tok_s * weights_bytes as f64 / (gb_s * 1e9);
     let output = Output {
         model: args.model.model.display().to_string(),
         threads: threads.get(),
         prompt_tokens: prompt,
         generated_tokens: generate,
+        depth: args.depth,
         repeat: args.repeat.get(),
         prefill_tok_s: prompt as f64 / prefill.wall.as_secs_f64(),
         decode_tok_s,
         prefill_cpu_ms_per_token: prefill.cpu.as_secs_f64() * 1e3 / prompt as f64,
-        decode_cpu_ms_per_token: decode.cpu.as_secs_f64() * 1e3 / generate as f64,
+        decode_cpu_ms_per_token: has_answer
+            .then(|| decode.cpu.as_secs_f64() * 1e3 / generate as f64),
         load_s,
         ttft_s,
         peak_rss_bytes,
         weights_bytes,
         bandwidth_gb_s,
-        ceiling_share: decode_tok_s * weights_bytes as f64 / (bandwidth_gb_s * 1e9),
+        ceiling_share: decode_tok_s.zip(bandwidth_gb_s).map(share),
+        profile: session.profile(),
     };
     if args.json {
         text::show_json(&output)?;
     } else {
         text::show(&table(&output))?;
+        if let Some(profile) = &output.profile {
+            text::show(&format!("\n{}", profile::tables(profile)))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -222,27 +252,34 @@ fn table(output: &Output) -> String {
         .map_or_else(|| "unknown".to_owned(), text::bytes);
     let weights = text::bytes(output.weights_bytes as u64);
     let speed = |tok_s, cpu_ms| format!("{tok_s:.1} tok/s   {cpu_ms:.2} CPU ms/tok");
-    text::pairs(&[
+    let mut rows = vec![
         row("threads", output.threads.to_string()),
         row(
             &format!("prompt of {}", output.prompt_tokens),
             speed(output.prefill_tok_s, output.prefill_cpu_ms_per_token),
         ),
-        row(
-            &format!("answer of {}", output.generated_tokens),
-            speed(output.decode_tok_s, output.decode_cpu_ms_per_token),
-        ),
+    ];
+    if let Some((tok_s, cpu_ms)) = output.decode_tok_s.zip(output.decode_cpu_ms_per_token) {
+        let name = match output.depth {
+            0 => format!("answer of {}", output.generated_tokens),
+            depth => format!("answer of {} after {depth}", output.generated_tokens),
+        };
+        rows.push(row(&name, speed(tok_s, cpu_ms)));
+    }
+    rows.extend([
         row("load", format!("{:.3} s", output.load_s)),
         row("load to first token", format!("{:.3} s", output.ttft_s)),
         row("peak memory", peak),
         row("weights read a token", weights),
-        row(
-            "memory bandwidth",
-            format!("{:.1} GB/s", output.bandwidth_gb_s),
-        ),
-        row(
+    ]);
+    if let Some(bandwidth) = output.bandwidth_gb_s {
+        rows.push(row("memory bandwidth", format!("{bandwidth:.1} GB/s")));
+    }
+    if let Some(share) = output.ceiling_share {
+        rows.push(row(
             "share of the ceiling",
-            format!("{:.0} %", output.ceiling_share * 100.0),
-        ),
-    ])
+            format!("{:.0} %", share * 100.0),
+        ));
+    }
+    text::pairs(&rows)
 }

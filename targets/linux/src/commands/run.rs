@@ -7,13 +7,14 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use furlong_runtime::Profile;
 use furlong_runtime::text::{ChatTemplate, FinishReason, Generation, Generator, Message};
 use serde::Serialize;
 
 use crate::cli::{CacheArgs, ModelArgs, SamplingArgs};
 use crate::failure::INTERRUPTED;
 use crate::interrupt::Answering;
-use crate::model;
+use crate::{model, profile};
 
 /// The longest prompt that is read from standard input, in bytes.
 const MAX_PROMPT_BYTES: u64 = 64 << 20;
@@ -46,6 +47,9 @@ pub struct RunArgs {
     /// Print one JSON object at the end instead of streaming the text
     #[arg(long)]
     json: bool,
+    /// Show at the end where the time went, by op; with --json by node
+    #[arg(long)]
+    profile: bool,
     /// The prompt; `-` reads it from standard input
     prompt: String,
 }
@@ -56,6 +60,8 @@ struct Output<'a> {
     #[serde(flatten)]
     generation: &'a Generation,
     load_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 /// Runs the command.
@@ -89,7 +95,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 
     let mut stdout = io::stdout().lock();
     let mut write_error = None;
-    let mut generator = Generator::new(model.session()?, &tokenizer);
+    let mut session = model.session()?;
+    if args.profile {
+        session.start_profile();
+    }
+    let mut generator = Generator::new(session, &tokenizer);
     let answering = Answering::begin();
     let generation = generator.generate(&prompt, &options, answering.cancelled(), |piece| {
         if args.json {
@@ -107,14 +117,22 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if let Some(error) = write_error {
         return Err(error.into());
     }
+    let profile = generator.model().profile();
     if args.json {
         let output = Output {
             generation: &generation,
             load_s,
+            profile,
         };
         serde_json::to_writer(&mut stdout, &output).map_err(io::Error::from)?;
+        writeln!(stdout)?;
+    } else {
+        writeln!(stdout)?;
+        if let Some(profile) = profile {
+            // The answer alone is what a pipe takes.
+            write!(io::stderr(), "\n{}", profile::tables(&profile))?;
+        }
     }
-    writeln!(stdout)?;
     Ok(match generation.finish_reason {
         FinishReason::Cancelled => ExitCode::from(INTERRUPTED),
         _ => ExitCode::SUCCESS,

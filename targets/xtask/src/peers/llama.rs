@@ -1,4 +1,5 @@
-//! llama.cpp, built from the source that the package `llama-cpp-python` carries, into the cache.
+//! llama.cpp, built from the source that the package `llama-cpp-python` carries, into the cache: for this machine, and for
+//! emulated cores.
 
 use crate::shell::{self, say};
 use crate::{fetch, packages, python, workspace};
@@ -17,21 +18,126 @@ const PROGRAMS: [&str; 5] = [
     "llama-tokenize",
 ];
 
+/// What an emulated core runs, and what its llama.cpp is compiled for: a static build has its kernels chosen then.
+const CORES: [(&str, &str); 4] = [
+    ("cortex-a53", "armv8-a"),
+    ("cortex-a72", "armv8-a"),
+    ("cortex-a76", "armv8.2-a+dotprod+fp16"),
+    // Its SVE is left out: QEMU's vectors are wider than those of any board.
+    ("max", "armv8.2-a+dotprod+fp16+i8mm"),
+];
+
+fn home() -> Result<PathBuf> {
+    Ok(workspace::cache()?.join("llama.cpp").join(VERSION))
+}
+
 /// Builds llama.cpp's programs once, natively; gives the folder they are in.
 ///
 /// # Errors
 /// When the source can't be fetched or doesn't build.
 pub fn build() -> Result<PathBuf> {
-    let home = workspace::cache()?.join("llama.cpp").join(VERSION);
-    let build = home.join("build");
+    let build = home()?.join("build");
+    let programs = build.join("bin");
     if PROGRAMS
         .iter()
-        .all(|program| build.join("bin").join(program).is_file())
+        .all(|program| programs.join(program).is_file())
     {
-        return Ok(build.join("bin"));
+        return Ok(programs);
     }
     packages::ensure(&[packages::PYTHON, packages::NATIVE_BUILD])?;
-    let source = home.join("source");
+    say("peers: building llama.cpp (some ten minutes)");
+    let mut options = Vec::new();
+    if cfg!(target_arch = "x86_64") {
+        // With AMX its matrix products end in a general protection fault on virtual machines (ldtilecfg).
+        let flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16";
+        options.push(format!("-DCMAKE_C_FLAGS={flags}"));
+        options.push(format!("-DCMAKE_CXX_FLAGS={flags}"));
+    }
+    compile(&build, &options, &PROGRAMS)?;
+    Ok(programs)
+}
+
+/// Builds llama-bench for an emulated core once; gives the program.
+///
+/// # Errors
+/// When we don't know what it is to be compiled for, when the source can't be fetched or doesn't build.
+pub fn build_for(core: &str) -> Result<PathBuf> {
+    let known = CORES.iter().find(|(name, _)| *name == core);
+    let (_, features) = known.with_context(|| {
+        let names: Vec<&str> = CORES.iter().map(|(name, _)| *name).collect();
+        format!(
+            "no llama.cpp is known for a {core}; for {}",
+            names.join(", ")
+        )
+    })?;
+    let home = home()?.join("aarch64");
+    let program = home.join(format!("llama-bench-{features}"));
+    if program.is_file() {
+        return Ok(program);
+    }
+    packages::ensure(&[
+        packages::PYTHON,
+        packages::NATIVE_BUILD,
+        packages::CROSS,
+        packages::CROSS_CPP,
+    ])?;
+    say(format!(
+        "peers: building llama.cpp for {features} (some ten minutes, two for each further core)"
+    ));
+    // One folder for all cores: only the kernels are compiled again.
+    let build = home.join("build");
+    let options = [
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc",
+        "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
+        "-DCMAKE_EXE_LINKER_FLAGS=-static",
+        "-DGGML_NATIVE=OFF",
+    ];
+    let mut options: Vec<String> = options.map(String::from).to_vec();
+    options.push(format!("-DGGML_CPU_ARM_ARCH={features}"));
+    compile(&build, &options, &["llama-bench"])?;
+    let partial = program.with_extension(format!("partial-{}", std::process::id()));
+    fs::copy(build.join("bin/llama-bench"), &partial)
+        .with_context(|| format!("writing {}", partial.display()))?;
+    fs::rename(&partial, &program).with_context(|| format!("renaming to {}", program.display()))?;
+    Ok(program)
+}
+
+/// Configures and builds `programs` in the folder `build`.
+fn compile(build: &Path, options: &[String], programs: &[&str]) -> Result<()> {
+    let mut configure = Command::new("cmake");
+    configure
+        .arg("-S")
+        .arg(source()?.join("vendor/llama.cpp"))
+        .arg("-B")
+        .arg(build);
+    configure.args([
+        "-DCMAKE_BUILD_TYPE=Release",
+        "-DBUILD_SHARED_LIBS=OFF",
+        "-DLLAMA_BUILD_TESTS=OFF",
+        "-DLLAMA_BUILD_EXAMPLES=OFF",
+        "-DLLAMA_BUILD_SERVER=OFF",
+        "-DLLAMA_OPENSSL=OFF",
+        // Its own threads are faster than OpenMP's here, and one library less to find.
+        "-DGGML_OPENMP=OFF",
+    ]);
+    shell::quiet(configure.args(options))?;
+    let jobs = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .to_string();
+    shell::quiet(
+        Command::new("cmake")
+            .arg("--build")
+            .arg(build)
+            .args(["-j", &jobs, "--target"])
+            .args(programs),
+    )
+}
+
+/// The source, downloaded once.
+fn source() -> Result<PathBuf> {
+    let source = home()?.join("source");
     workspace::create_whole(&source, |partial| {
         say(format!(
             "peers: downloading llama-cpp-python {VERSION} for its llama.cpp"
@@ -49,43 +155,7 @@ pub fn build() -> Result<PathBuf> {
         )?;
         Ok(fs::remove_dir_all(download)?)
     })?;
-    say("peers: building llama.cpp (some ten minutes)");
-    let mut configure = Command::new("cmake");
-    configure
-        .arg("-S")
-        .arg(source.join("vendor/llama.cpp"))
-        .arg("-B")
-        .arg(&build);
-    configure.args([
-        "-DCMAKE_BUILD_TYPE=Release",
-        "-DBUILD_SHARED_LIBS=OFF",
-        "-DLLAMA_BUILD_TESTS=OFF",
-        "-DLLAMA_BUILD_EXAMPLES=OFF",
-        "-DLLAMA_BUILD_SERVER=OFF",
-        "-DLLAMA_OPENSSL=OFF",
-        // Its own threads are faster than OpenMP's here, and one library less to find.
-        "-DGGML_OPENMP=OFF",
-    ]);
-    if cfg!(target_arch = "x86_64") {
-        // With AMX its matrix products end in a general protection fault on virtual machines (ldtilecfg).
-        let flags = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16";
-        configure.args([
-            format!("-DCMAKE_C_FLAGS={flags}"),
-            format!("-DCMAKE_CXX_FLAGS={flags}"),
-        ]);
-    }
-    shell::quiet(&mut configure)?;
-    let jobs = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .to_string();
-    shell::quiet(
-        Command::new("cmake")
-            .arg("--build")
-            .arg(&build)
-            .args(["-j", &jobs, "--target"])
-            .args(PROGRAMS),
-    )?;
-    Ok(build.join("bin"))
+    Ok(source)
 }
 
 /// SmolLM2 in one of llama.cpp's formats, made once from the published file by way of F32.

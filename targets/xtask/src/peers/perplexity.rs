@@ -1,6 +1,6 @@
 //! Perplexity on one text: ours beside llama.cpp's, each format against its own f32.
 
-use super::llama;
+use super::{Options, Section, llama};
 use crate::board::Board;
 use crate::models::{self, Base};
 use crate::shell::say;
@@ -8,11 +8,11 @@ use crate::test::parity::perplexity_of;
 use crate::{build, fetch};
 use anyhow::Result;
 
-/// Prints the table.
+/// Measures and compares.
 ///
 /// # Errors
 /// When a model can't be made or run.
-pub fn compare() -> Result<()> {
+pub fn compare(_: &Options) -> Result<Section> {
     let text = fetch::english_text()?;
     let exporter = models::exporter()?;
     let program = build::furlong(&Board::load("host")?)?;
@@ -34,13 +34,11 @@ pub fn compare() -> Result<()> {
             llama::perplexity(format, &text)?,
         ));
     }
-    println!("\n| weights | perplexity | against its f32 |\n|---|---:|---:|");
+    let mut table = String::from("\n| weights | perplexity | against its f32 |\n|---|---:|---:|\n");
     for (index, (name, perplexity)) in rows.iter().enumerate() {
         let base = rows[if index < ours { 0 } else { ours }].1;
-        println!(
-            "| {name} | {perplexity:.3} | {:+.2} % |",
-            (perplexity / base - 1.0) * 100.0
-        );
+        let worse = (perplexity / base - 1.0) * 100.0;
+        table += &format!("| {name} | {perplexity:.3} | {worse:+.2} % |\n");
     }
-    Ok(())
+    Section::new(table, &rows)
 }

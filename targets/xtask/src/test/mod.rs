@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check there is, as named steps that are timed and counted. A step that can't run has failed.
 
 mod emulated;
+mod exports;
 mod host;
 pub mod parity;
 mod report;
@@ -82,7 +83,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "parity-host",
-        about: "real models against ONNX Runtime, on this machine",
+        about: "exports judged by onnx and ONNX Runtime, real models against ONNX Runtime",
         run: parity::host,
     },
     Step {

@@ -1,6 +1,7 @@
 //! Real models against ONNX Runtime and between processors. What the tests in `tests/` read is made here: exports and
 //! references under one folder, which `FURLONG_MODELS` names.
 
+use super::exports;
 use super::report::{self, Outcome};
 use crate::board::{Board, Builder};
 use crate::models::{self, Base};
@@ -38,16 +39,20 @@ pub fn prepare() -> Result<Outcome> {
     Ok(Outcome::passed())
 }
 
-/// The tests on real models, on this machine; what the quantised models give here is recorded for the other processors.
+/// Every export judged by others, and the tests on real models, on this machine; what the quantised models give here is recorded for the other processors.
 pub fn host() -> Result<Outcome> {
+    let mut all = exports::check()?;
     prepare()?;
     let mut record = tests(&Builder::Host, "smollm2")?;
     report::rust_tests(
         "record",
         record.arg("is_the_same").env("FURLONG_RECORD", "1"),
     )?;
-    let mut all = report::rust_tests("parity-smollm2", &mut tests(&Builder::Host, "smollm2")?)?;
-    for (suite, file) in [("parity-minilm", "minilm"), ("resident", "resident")] {
+    for (suite, file) in [
+        ("parity-smollm2", "smollm2"),
+        ("parity-minilm", "minilm"),
+        ("resident", "resident"),
+    ] {
         all.add(report::rust_tests(
             suite,
             &mut tests(&Builder::Host, file)?,
