@@ -299,15 +299,14 @@ impl Int8Kernel {
                     let end = start + (tile + 1) * bytes;
                     let params = packed.get(end - NUMBER_BYTES..end).unwrap_or_default();
                     let column = row + tile * ROW_TILE;
-                    let bias = bias.and_then(|bias| bias.get(column..));
-                    for token in 0..count {
-                        let sums = &panel[token][tile];
-                        let number = numbers
-                            .get((first + token) * TOKEN_BYTES..)
-                            .unwrap_or_default();
-                        let to = out.row_mut(first + token).unwrap_or_default();
+                    let bias = bias.and_then(|bias| bias.get(column..)).unwrap_or_default();
+                    let tokens = numbers.chunks_exact(TOKEN_BYTES).skip(first);
+                    for (index, (sums, number)) in panel.iter().take(count).zip(tokens).enumerate()
+                    {
+                        let Some(sums) = sums.get(tile) else { continue };
+                        let to = out.row_mut(first + index).unwrap_or_default();
                         let to = to.get_mut(column - range.start..).unwrap_or_default();
-                        scale(self.isa, sums, params, number, bias.unwrap_or_default(), to);
+                        scale(self.isa, sums, params, number, bias, to);
                     }
                 }
             }
