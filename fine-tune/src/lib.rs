@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod export;
 pub mod graph;
+pub mod metrics;
 pub mod onnx;
 pub mod quantise;
 pub mod tokenizer;

@@ -10,6 +10,7 @@
 
 mod files;
 mod generate;
+mod likelihood;
 mod namespaces;
 mod pieces;
 mod python_json;
@@ -21,6 +22,7 @@ mod tokenizer;
 
 pub use furlong_core::sampler::SamplingParams;
 pub use generate::{FinishReason, GenerateOptions, Generation, Generator, Timings, TokenModel};
+pub use likelihood::Likelihood;
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message};
