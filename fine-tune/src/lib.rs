@@ -1,8 +1,11 @@
-//! Checkpoint in, ONNX out.
+//! Checkpoint in, ONNX out, and figures of how good it is.
 
 pub mod architecture;
 pub mod checkpoint;
+pub mod comparison;
+pub mod data;
 pub mod error;
+pub mod evaluation;
 pub mod export;
 pub mod graph;
 pub mod metrics;

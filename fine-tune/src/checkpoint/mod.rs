@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 
 pub use adapter::Adapter;
 pub use elements::Elements;
+pub use files::digest;
 pub use sidecars::Sidecars;
 pub use tensor::Tensor;
 

@@ -23,7 +23,7 @@ pub use chrf::Chrf;
 pub use classification::{Accuracy, F1, F1Mean, label_of};
 pub use exact_match::ExactMatch;
 pub use json::{JsonEqual, JsonValid};
-pub use perplexity::Perplexity;
+pub use perplexity::{PERPLEXITY, Perplexity};
 pub use table::Table;
 pub use token_f1::TokenF1;
 pub use tokenise::Tokenise;

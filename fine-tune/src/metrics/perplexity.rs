@@ -2,13 +2,16 @@
 
 use super::{Metric, Sample, Table};
 
+/// The name of [`Perplexity`], the one metric that looks at losses and not at answers.
+pub const PERPLEXITY: &str = "perplexity";
+
 /// The exponential of the mean loss of a reference's token. Lower is better. Samples without a loss are left out.
 #[derive(Debug, Clone, Copy)]
 pub struct Perplexity;
 
 impl Metric for Perplexity {
     fn name(&self) -> &'static str {
-        "perplexity"
+        PERPLEXITY
     }
 
     fn higher_is_better(&self) -> bool {

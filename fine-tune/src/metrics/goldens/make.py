@@ -23,9 +23,10 @@ README = (
     ],
 )
 SENTENCE = (
-    ["Rémi Crassard shared his expertise - it was a 2nd time - with us."],
-    [["Producer Rémi Crassard shared, for the 2nd time, his knowledge with us - and it's great."]],
+    ["Producția de zahăr primă va fi exprimată în ceea ce privește zahărul alb;"],
+    [["producţia de zahăr brut se exprimă în zahăr alb;"]],
 )
+NOTHING_SHARED = (["this is a cat"], [["okay thanks"]])
 ODD = (
     ["The price is $1,234.56 (or 12-15 €)!", "&quot;Yes&quot; &amp; no <skipped> a-b\tc\u00a0d", "他说：“你好，世界。”", "a b c d", "x", "   "],
     [
@@ -78,15 +79,18 @@ CHRF_CASES = [
 ]
 
 
+TEXTS = []
+
+
 def corpus():
-    """A hundred sentences, each with two references that are versions of it."""
+    """Forty sentences, each with two references that are versions of it."""
     rng = random.Random(1)
     words = "the a light lamp in of to kitchen study, garden. turn dim on off forty 40% (now) please; it's 3.5".split()
 
     def changed(sentence):
         return " ".join(rng.choice(words) if rng.random() < 0.2 else word for word in sentence if rng.random() > 0.1)
 
-    base = [[rng.choice(words) for _ in range(rng.randint(2, 20))] for _ in range(100)]
+    base = [[rng.choice(words) for _ in range(rng.randint(2, 20))] for _ in range(40)]
     return [changed(s) for s in base], [[changed(s) for s in base] for _ in range(2)]
 
 
@@ -98,11 +102,13 @@ def case(metric, options, texts):
     else:
         one = made
     each = [list(refs) for refs in zip(*references)]
+    text = {"answers": answers, "references": each}
+    if text not in TEXTS:
+        TEXTS.append(text)
     return {
         "metric": metric,
         "options": options,
-        "answers": answers,
-        "references": each,
+        "texts": TEXTS.index(text),
         "score": made.corpus_score(answers, references).score,
         "sentences": [one.sentence_score(a, r).score for a, r in zip(answers, each)],
     }
@@ -117,7 +123,7 @@ def main():
     for method, values in {"none": [None], "exp": [None], "floor": [0.01, 0.1, 0.5], "add-k": [1, 2]}.items():
         for value in values:
             for effective in [False, True]:
-                for texts in [README, SENTENCE, ODD, *SHORT]:
+                for texts in [README, SENTENCE, NOTHING_SHARED, ODD, *SHORT]:
                     options = {"smooth_method": method, "smooth_value": value, "effective_order": effective}
                     cases.append(case("bleu", options, texts))
     for order in [1, 2, 3, 5, 6]:
@@ -127,7 +133,11 @@ def main():
         for word_order in [0, 2]:
             for extra in [{}, {"beta": 3, "eps_smoothing": True}, {"whitespace": True}, {"lowercase": True}]:
                 cases.append(case("chrf", {"word_order": word_order, **extra}, texts))
-    text = "[\n" + ",\n".join(json.dumps(c, ensure_ascii=False) for c in cases) + "\n]\n"
+
+    def lines(values):
+        return "[\n" + ",\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n]"
+
+    text = f'{{"texts": {lines(TEXTS)}, "cases": {lines(cases)}}}\n'
     Path(__file__).with_name("sacrebleu.json").write_text(text, encoding="utf-8")
 
 
