@@ -12,6 +12,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use pairs::{Count, Difference, Pairs, Verdict};
+pub(crate) use random::Random;
 
 /// Where a figure lies with 95 % confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
