@@ -4,7 +4,7 @@
 
 One line for each check; exit status 1 when one fails. f32 exports must meet the expected values to 1e-3; others must be as
 close, relative to the size of the values, as their weights allow.
-Needs onnx, onnxruntime, numpy, safetensors.
+Needs onnx, onnxruntime, numpy, safetensors; with pyld the model's JSON-LD is expanded too.
 """
 
 import json
@@ -15,6 +15,11 @@ import numpy as np
 import onnx
 import onnxruntime
 from safetensors.numpy import load_file
+
+try:
+    from pyld import jsonld
+except ImportError:
+    jsonld = None
 
 ABSOLUTE = 1e-3
 RELATIVE = {"f16": 0.01, "q8": 0.05, "q4": 0.5}
@@ -118,6 +123,35 @@ def encoder(checks, session, weights, expected):
     checks.close("padding changes nothing", session.run(None, alone)[0], states[1:, :7], weights)
 
 
+def card(checks, folder, metadata):
+    """The card is JSON-LD that a processor expands without fetching anything and without losing a property."""
+    text = json.loads((folder / "model.jsonld").read_text(encoding="utf-8"))
+    checks.say("card is a model", text["@type"] == "fair4ml:MLModel")
+    if jsonld is None:
+        return
+
+    def refuse(url, options=None):
+        raise ValueError(f"the card fetches {url}")
+
+    def properties(value):
+        if isinstance(value, list):
+            return sum(map(properties, value))
+        if not isinstance(value, dict):
+            return 0
+        return sum(1 + properties(v) for k, v in value.items() if not k.startswith("@"))
+
+    jsonld.set_document_loader(refuse)
+    (model,) = jsonld.expand(text)
+    checks.say("card expands", model["@type"] == ["https://w3id.org/fair4ml/MLModel"])
+    found, written = properties(model), properties(text)
+    checks.say("card keeps every property", found == written, f"{found} of {written}")
+    name = model["https://schema.org/name"][0]["@value"]
+    checks.say("card names the base", metadata["furlong.base_model"] in name, name)
+    quads = jsonld.to_rdf(text)["@default"]
+    absolute = all(quad["predicate"]["value"].startswith("http") for quad in quads)
+    checks.say("card as RDF", absolute and len(quads) >= written, f"{len(quads)} statements")
+
+
 def main():
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
@@ -134,6 +168,8 @@ def main():
     files(checks, folder, model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     weights = metadata["furlong.weights"]
+    if (folder / "model.jsonld").exists():
+        card(checks, folder, metadata)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     check = decoder if metadata["furlong.kind"] == "decoder" else encoder
     check(checks, session, weights, expected)

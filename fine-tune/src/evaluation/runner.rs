@@ -240,7 +240,8 @@ impl Runner {
 
 fn set_loss(answer: &mut Answer, loss: Likelihood) {
     if loss.tokens() > 0 && loss.loss().is_finite() {
-        answer.loss = Some(loss.loss());
+        // To a millionth of a nat: so short a number is read back as it was written.
+        answer.loss = Some((loss.loss() * 1e6).round() / 1e6);
         answer.loss_tokens = Some(loss.tokens());
     }
 }

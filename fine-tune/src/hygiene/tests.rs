@@ -53,10 +53,7 @@ fn repetitions_and_leaks_are_found() {
         pair("TURN on the light", "yes"),
         pair(story, "another end"),
         pair("what is the capital of france", "paris"),
-        pair(
-            &format!("i know that {}", &story[18..]),
-            "a story about something else entirely",
-        ),
+        pair(&format!("i know that {}", &story[18..]), "x"),
     ];
     let overlap = Overlap::of(&train, &data(&lines));
     assert_eq!((overlap.exact, overlap.same_input), (1, 1));
@@ -94,7 +91,10 @@ fn similarity_is_that_of_the_sets() {
 fn traffic_of_the_same_kind_passes_and_of_another_doesnt() {
     let all = commands();
     let half = |parity: usize| {
-        let lines = all.iter().enumerate().filter(|(i, _)| i % 2 == parity);
+        let lines = all
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| (i + i / VERBS.len()) % 2 == parity);
         data(&lines.map(|(_, line)| line.clone()).collect::<Vec<_>>())
     };
     let same = Drift::of(&half(0), &half(1), 3);
