@@ -69,6 +69,17 @@ pub enum Error {
         /// Why it doesn't fit.
         reason: String,
     },
+    /// A file of data or answers that can't be used.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do instead.
+        reason: String,
+    },
+    /// The runtime can't load or run the model.
+    #[error(transparent)]
+    Runtime(#[from] furlong_runtime::Error),
     /// An export that can't be done as asked.
     #[error("{}: {reason}", path.display())]
     Export {

@@ -11,6 +11,7 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::architecture::Architecture;
+use crate::card;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{self, Precision, Storage};
@@ -175,13 +176,14 @@ pub fn export(
         }
     };
     let data = staging.path().join(DATA_FILE);
-    let model = graph::build(&architecture, &weights, precision, &data, metadata)?;
+    let model = graph::build(&architecture, &weights, precision, &data, metadata.clone())?;
     write(&staging.path().join(MODEL_FILE), &model.encode_to_vec())?;
     let mut files = vec![MODEL_FILE.to_owned(), DATA_FILE.to_owned()];
     for (name, text) in checkpoint.sidecars().files() {
         write(&staging.path().join(name), text.as_bytes())?;
         files.push(name.to_owned());
     }
+    files.extend(card::write(staging.path(), &metadata)?.map(str::to_owned));
     let data_bytes = std::fs::metadata(&data).map_err(Error::io(&data))?.len();
     staging.publish()?;
     Ok(Report {
@@ -190,10 +192,7 @@ pub fn export(
         base_digest,
         architecture: architecture.model_type().to_owned(),
         weights: request.weights.name(),
-        parameters: specs
-            .iter()
-            .map(|spec| spec.shape.iter().product::<usize>() as u64)
-            .sum(),
+        parameters: metadata::parameters(&specs),
         data_bytes,
         files,
         warnings: warnings(&checkpoint),

@@ -4,7 +4,7 @@
 
 One line for each check; exit status 1 when one fails. f32 exports must meet the expected values to 1e-3; others must be as
 close, relative to the size of the values, as their weights allow.
-Needs onnx, onnxruntime, numpy, safetensors.
+Needs onnx, onnxruntime, numpy, safetensors; with pyld the model's JSON-LD is expanded too.
 """
 
 import json
@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from safetensors.numpy import load_file
+
+from pyld import jsonld
 
 ABSOLUTE = 1e-3
 RELATIVE = {"f16": 0.01, "q8": 0.05, "q4": 0.5}
@@ -119,6 +121,33 @@ def encoder(checks, session, weights, expected):
     checks.close("padding changes nothing", session.run(None, alone)[0], states[1:, :7], weights)
 
 
+def card(checks, folder, metadata):
+    """The card is JSON-LD that a processor expands without fetching anything and without losing a property."""
+    text = json.loads((folder / "model.jsonld").read_text(encoding="utf-8"))
+    checks.say("card is a model", text["@type"] == "fair4ml:MLModel")
+
+    def refuse(url, options=None):
+        raise ValueError(f"the card fetches {url}")
+
+    def properties(value):
+        if isinstance(value, list):
+            return sum(map(properties, value))
+        if not isinstance(value, dict):
+            return 0
+        return sum(1 + properties(v) for k, v in value.items() if not k.startswith("@"))
+
+    jsonld.set_document_loader(refuse)
+    (model,) = jsonld.expand(text)
+    checks.say("card expands", model["@type"] == ["https://w3id.org/fair4ml/MLModel"])
+    found, written = properties(model), properties(text)
+    checks.say("card keeps every property", found == written, f"{found} of {written}")
+    name = model["https://schema.org/name"][0]["@value"]
+    checks.say("card names the base", metadata["furlong.base_model"] in name, name)
+    quads = jsonld.to_rdf(text)["@default"]
+    absolute = all(quad["predicate"]["value"].startswith("http") for quad in quads)
+    checks.say("card as RDF", absolute and len(quads) >= written, f"{len(quads)} statements")
+
+
 def check(checks, folder, expected):
     """All checks of one folder."""
     checks.model = folder.name
@@ -131,6 +160,8 @@ def check(checks, folder, expected):
     model = onnx.load(str(path), load_external_data=False)
     files(checks, folder, model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if (folder / "model.jsonld").exists():
+        card(checks, folder, metadata)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     run = decoder if metadata["furlong.kind"] == "decoder" else encoder
     run(checks, session, metadata["furlong.weights"], expected)

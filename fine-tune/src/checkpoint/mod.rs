@@ -25,10 +25,10 @@ use crate::error::{Error, Result};
 
 pub use adapter::Adapter;
 pub use elements::Elements;
+pub use files::{Mapped, digest};
 pub use sidecars::Sidecars;
 pub use tensor::Tensor;
 
-use files::Mapped;
 use stored::Stored;
 
 /// A checkpoint that fits an architecture we can export.

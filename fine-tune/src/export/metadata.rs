@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::Request;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, TensorSpec};
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Precision, Storage};
 use crate::quantise::{BLOCK, Recipe};
@@ -45,7 +45,25 @@ pub(super) fn of(
         "embedding": recipe(precision.embedding),
     });
     set("quantisation", &recipe.to_string());
+    let specs = architecture.tensors();
+    set("parameters", &parameters(&specs).to_string());
+    let tags = [
+        "onnx",
+        "furlong",
+        kind,
+        architecture.model_type(),
+        request.weights.name(),
+    ];
+    set("tags", &tags.join(","));
     metadata
+}
+
+/// How many weights tensors have in all.
+pub(super) fn parameters(specs: &[TensorSpec]) -> u64 {
+    specs
+        .iter()
+        .map(|spec| spec.shape.iter().product::<usize>() as u64)
+        .sum()
 }
 
 /// How a kind of weight was stored, for people and tools.

@@ -10,6 +10,7 @@
 
 mod files;
 mod generate;
+mod likelihood;
 mod lookup;
 mod namespaces;
 mod pieces;
@@ -24,6 +25,7 @@ pub use furlong_core::sampler::SamplingParams;
 pub use generate::{
     FinishReason, GenerateOptions, Generation, Generator, LookupStats, Timings, TokenModel,
 };
+pub use likelihood::Likelihood;
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message};

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use furlong_runtime::Session;
+use furlong_runtime::text::Likelihood;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -62,14 +63,6 @@ struct Output {
     seconds: f64,
 }
 
-/// Sums over the scored tokens.
-#[derive(Debug, Default)]
-struct Score {
-    count: usize,
-    loss: f64,
-    squares: f64,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -102,7 +95,7 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let progress = progress_bar(tokens.len() / window)?;
     let mut session = model.session()?;
-    let mut score = Score::default();
+    let mut score = Likelihood::default();
     for window in tokens.chunks_exact(window) {
         score_window(&mut session, window, bos, &mut score)?;
         progress.set_message(format!("{:.4}", score.perplexity()));
@@ -113,7 +106,7 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
         perplexity: score.perplexity(),
         standard_error: score.standard_error(),
         tokens: tokens.len(),
-        scored: score.count,
+        scored: score.tokens(),
         windows: tokens.len() / window,
         context: window,
         seconds: start.elapsed().as_secs_f64(),
@@ -149,49 +142,15 @@ fn score_window(
     session: &mut Session,
     window: &[u32],
     bos: Option<u32>,
-    score: &mut Score,
+    score: &mut Likelihood,
 ) -> Result<()> {
     let mut tokens = window.to_vec();
     if let (Some(bos), Some(first)) = (bos, tokens.first_mut()) {
         *first = bos;
     }
-    let half = tokens.len() / 2;
-    // The last token predicts nothing in this window.
-    let last = tokens.len() - 1;
-    let (before, scored) = tokens.get(..last).unwrap_or_default().split_at(half);
-    session.reset();
-    session.extend(before)?;
-    session.extend_all(scored, |position, logits| {
-        if let Some(&next) = window.get(position + 1) {
-            score.add(logits, next);
-        }
-    })?;
+    // The first token of the second half is what the others follow.
+    score.merge(Likelihood::of(session, &tokens, tokens.len() / 2 + 1)?);
     Ok(())
-}
-
-impl Score {
-    /// Adds the loss of one prediction.
-    fn add(&mut self, logits: &[f32], next: u32) {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = logits.iter().map(|&x| f64::from((x - largest).exp())).sum();
-        let logit = usize::try_from(next).ok().and_then(|next| logits.get(next));
-        let logit = logit.copied().unwrap_or(f32::NEG_INFINITY);
-        let loss = sum.ln() - f64::from(logit - largest);
-        self.count += 1;
-        self.loss += loss;
-        self.squares += loss * loss;
-    }
-
-    fn perplexity(&self) -> f64 {
-        (self.loss / self.count as f64).exp()
-    }
-
-    fn standard_error(&self) -> f64 {
-        let count = self.count as f64;
-        let mean = self.loss / count;
-        let variance = (self.squares / count - mean * mean).max(0.0);
-        (variance / (count - 1.0)).sqrt() * self.perplexity()
-    }
 }
 
 fn progress_bar(windows: usize) -> Result<ProgressBar> {

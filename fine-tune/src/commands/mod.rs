@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub mod answering;
+pub mod compare;
+pub mod data;
+pub mod evaluate;
+pub mod export;

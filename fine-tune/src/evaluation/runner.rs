@@ -1,0 +1,247 @@
+//! A model that answers examples, one after another.
+
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Instant, SystemTime};
+
+use furlong_runtime::text::{
+    ChatTemplate, FinishReason, GenerateOptions, Generation, Generator, Likelihood, Message,
+    Tokenizer,
+};
+use furlong_runtime::{LoadOptions, Model, ModelKind, Session};
+
+use super::answers::{Answer, Ended};
+use crate::data::{Content, Example, Turn};
+use crate::error::{Error, Result};
+
+/// How a model is to answer. Tokens are always the likeliest ones, so that an evaluation repeats.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The most tokens of an answer.
+    pub max_tokens: usize,
+    /// Texts that end an answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Threads that run the model; all cores if absent.
+    pub threads: Option<NonZeroUsize>,
+    /// Tokens a session may hold; what the model was made for if absent.
+    pub context: Option<usize>,
+    /// Give a prompt to the model's chat template as the user's message, instead of as it stands.
+    pub chat: bool,
+    /// Compute the loss of the references too, which reads every prompt a second time.
+    pub loss: bool,
+}
+
+/// A loaded model, ready to answer.
+#[derive(Debug)]
+pub struct Runner {
+    model: Model,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    options: Options,
+}
+
+/// What goes into the model for one example.
+struct Prompt {
+    tokens: Vec<u32>,
+    /// The answer goes on in the prompt's own text.
+    continues: bool,
+}
+
+impl Runner {
+    /// Loads the model in a folder that `fine-tune export` wrote.
+    ///
+    /// # Errors
+    /// When there is no model that generates text.
+    pub fn open(folder: &Path, options: Options) -> Result<Runner> {
+        let load = LoadOptions {
+            threads: options.threads,
+            context: options.context,
+            ..LoadOptions::default()
+        };
+        let model = Model::load(folder, &load)?;
+        if model.kind() != ModelKind::Decoder {
+            return Err(Error::Data {
+                path: folder.to_owned(),
+                reason: "the model is an encoder, which gives no answers; evaluate takes a model that generates text"
+                    .to_owned(),
+            });
+        }
+        let tokenizer = Tokenizer::load(model.folder())?;
+        let template = ChatTemplate::load(model.folder())?;
+        Ok(Runner {
+            model,
+            tokenizer,
+            template,
+            options,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Answers the examples in order, and hands each answer to `each`, which may break off; so may `cancel`, also within an
+    /// answer, which is then dropped.
+    ///
+    /// # Errors
+    /// When the model fails, an example needs a chat template that isn't there, or `each` fails.
+    pub fn answer_all(
+        &self,
+        examples: &[Example],
+        cancel: &AtomicBool,
+        mut each: impl FnMut(&Example, Answer) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut generator = Generator::new(self.model.session()?, &self.tokenizer);
+        let mut scorer = self.model.session()?;
+        for example in examples {
+            let Some(answer) = self.answer(example, &mut generator, &mut scorer, cancel)? else {
+                break;
+            };
+            if each(example, answer)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to one example; `None` when it was cancelled.
+    fn answer(
+        &self,
+        example: &Example,
+        generator: &mut Generator<'_, Session>,
+        scorer: &mut Session,
+        cancel: &AtomicBool,
+    ) -> Result<Option<Answer>> {
+        let start = Instant::now();
+        let mut answer = Answer {
+            id: example.id.clone(),
+            answer: String::new(),
+            reference: example.content.output().map(str::to_owned),
+            ended: Ended::Scored,
+            prompt_tokens: 0,
+            tokens: 0,
+            seconds: 0.0,
+            loss: None,
+            loss_tokens: None,
+        };
+        if let Some(reference) = example.content.output() {
+            let prompt = self.prompt(example)?;
+            answer.prompt_tokens = prompt.tokens.len();
+            if prompt.tokens.len() >= self.model.context_length() {
+                answer.ended = Ended::PromptTooLong;
+                return Ok(Some(answer));
+            }
+            let Some(generation) = self.generate(&prompt, generator, cancel)? else {
+                return Ok(None);
+            };
+            answer.tokens = generation.tokens.len();
+            answer.ended = match generation.finish_reason {
+                FinishReason::Stop => Ended::Stop,
+                FinishReason::Context => Ended::Context,
+                FinishReason::Length | FinishReason::Cancelled => Ended::Length,
+            };
+            answer.answer = generation.text;
+            if self.options.loss {
+                let loss = self.reference_loss(&prompt, reference, scorer)?;
+                set_loss(&mut answer, loss);
+            }
+        } else {
+            let tokens = self.tokenizer.encode(&example.content.input(), true)?;
+            answer.prompt_tokens = tokens.len();
+            let mut loss = Likelihood::default();
+            for window in tokens.chunks(self.model.context_length()) {
+                if window.len() > 1 {
+                    loss.merge(Likelihood::of(scorer, window, 1)?);
+                }
+            }
+            set_loss(&mut answer, loss);
+        }
+        answer.seconds = start.elapsed().as_secs_f64();
+        Ok(Some(answer))
+    }
+
+    fn generate(
+        &self,
+        prompt: &Prompt,
+        generator: &mut Generator<'_, Session>,
+        cancel: &AtomicBool,
+    ) -> Result<Option<Generation>> {
+        let options = GenerateOptions {
+            max_tokens: self.options.max_tokens,
+            stop: self.options.stop.clone(),
+            continues: prompt.continues,
+            ..GenerateOptions::default()
+        };
+        let generation = generator.generate(&prompt.tokens, &options, cancel, |_| {
+            ControlFlow::Continue(())
+        })?;
+        let cancelled = generation.finish_reason == FinishReason::Cancelled;
+        Ok((!cancelled).then_some(generation))
+    }
+
+    /// The loss of the reference as the prompt's answer. Nothing is scored where the two don't fit into the context.
+    fn reference_loss(
+        &self,
+        prompt: &Prompt,
+        reference: &str,
+        scorer: &mut Session,
+    ) -> Result<Likelihood> {
+        let from = prompt.tokens.len();
+        let mut tokens = prompt.tokens.clone();
+        tokens.extend(self.tokenizer.encode(reference, false)?);
+        let fits = tokens.len() <= self.model.context_length();
+        if !fits || from == 0 || tokens.len() == from {
+            return Ok(Likelihood::default());
+        }
+        Ok(Likelihood::of(scorer, &tokens, from)?)
+    }
+
+    fn prompt(&self, example: &Example) -> Result<Prompt> {
+        match &example.content {
+            Content::Messages(turns) => {
+                let asked = turns.split_last().map_or(&[][..], |(_, before)| before);
+                self.conversation(asked)
+            }
+            content if self.options.chat => self.conversation(&[Turn {
+                role: "user".to_owned(),
+                content: content.input(),
+            }]),
+            content => Ok(Prompt {
+                tokens: self.tokenizer.encode(&content.input(), true)?,
+                continues: true,
+            }),
+        }
+    }
+
+    fn conversation(&self, turns: &[Turn]) -> Result<Prompt> {
+        let Some(template) = &self.template else {
+            return Err(Error::Data {
+                path: self.model.folder().to_owned(),
+                reason: "the model has no chat template, which conversations need; use data of \"prompt\" and \
+                         \"completion\""
+                    .to_owned(),
+            });
+        };
+        let messages: Vec<Message> = turns
+            .iter()
+            .map(|turn| Message::new(&turn.role, &turn.content))
+            .collect();
+        // The template writes the special tokens itself.
+        let text = template.render(&messages, true, SystemTime::now())?;
+        Ok(Prompt {
+            tokens: self.tokenizer.encode(&text, false)?,
+            continues: false,
+        })
+    }
+}
+
+fn set_loss(answer: &mut Answer, loss: Likelihood) {
+    if loss.tokens() > 0 && loss.loss().is_finite() {
+        // To a millionth of a nat: so short a number is read back as it was written.
+        answer.loss = Some((loss.loss() * 1e6).round() / 1e6);
+        answer.loss_tokens = Some(loss.tokens());
+    }
+}
