@@ -49,10 +49,14 @@ pub fn folder() -> Result<PathBuf> {
 /// 4-bit weights with packed zero points: less exact than `q4`, and what other runtimes are fastest with.
 pub const PACKED: &str = "q4-packed";
 
+/// As [`PACKED`], the embedding in 4 bits too: the only quantised weights that stock tract reads.
+pub const FOUR_BITS: &str = "q4-all";
+
 /// The options that make an export of that name.
 fn recipe(weights: &str) -> Vec<&str> {
     match weights {
         PACKED => vec!["--weights", "q4", "--zero-points", "packed"],
+        FOUR_BITS => [&recipe(PACKED)[..], &["--embedding-weights", "q4"]].concat(),
         _ => vec!["--weights", weights],
     }
 }
@@ -71,7 +75,7 @@ pub fn exporter() -> Result<PathBuf> {
         .path)
 }
 
-/// A model's export with `weights` (f32, f16, q8, q4, or [`PACKED`]); made anew only when the exporter has changed.
+/// A model's export with `weights` (f32, f16, q8, q4, [`PACKED`] or [`FOUR_BITS`]); made anew only when the exporter has changed.
 ///
 /// # Errors
 /// When the checkpoint can't be fetched or the export fails.

@@ -75,8 +75,9 @@ pub fn llama(program: &Path, model: &Path, work: Work) -> Result<Figures> {
         let cpu_s = (often.cpu_s - once.cpu_s) / more as f64;
         Ok([cpu_s * 1e3 / tokens, llama_ms(&often)? / tokens])
     };
-    let [prefill_cpu, prefill] = one(Work { decoded: 0, ..work }, 3)?;
-    let [decode_cpu, decode] = one(Work { prompt: 0, ..work }, 2)?;
+    // Loading takes as long as some repetitions, and not the same each time: many keep it small.
+    let [prefill_cpu, prefill] = one(Work { decoded: 0, ..work }, 8)?;
+    let [decode_cpu, decode] = one(Work { prompt: 0, ..work }, 4)?;
     Ok(vec![
         ("prefill_cpu_ms", prefill_cpu),
         ("prefill_ms", prefill),

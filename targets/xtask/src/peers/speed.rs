@@ -7,18 +7,23 @@ use crate::board::{Board, Builder};
 use crate::models::{self, Base};
 use crate::{build, python, workspace};
 use anyhow::{Context, Result};
+use std::path::PathBuf;
 
 /// Tokens of the prompt.
 const PROMPT: usize = 128;
 /// Tokens decoded.
 const DECODED: usize = 64;
 
-/// The weights of ours, and what they are compared with in llama.cpp and ONNX Runtime.
-const COMPARED: [(&str, Option<&str>, &[&str]); 4] = [
-    ("q4", Some("Q4_0"), &["q4", models::PACKED]),
-    (models::PACKED, None, &[]),
-    ("q8", Some("Q8_0"), &["q8"]),
-    ("f32", Some("F32"), &["f32"]),
+/// Each peer's weights.
+const FURLONG: [&str; 4] = ["q4", models::PACKED, "q8", "f32"];
+const ONNX_RUNTIME: [&str; 4] = FURLONG;
+const STOCK_TRACT: [&str; 3] = [models::FOUR_BITS, "q8", "f32"];
+const LLAMA: [&str; 4] = ["Q4_0", "Q4_1", "Q8_0", "F32"];
+/// Which of ours is compared with which of llama.cpp's, and with the best of which of ONNX Runtime's.
+const COMPARED: [(&str, &str, &[&str]); 3] = [
+    ("q4", "Q4_0", &["q4", models::PACKED]),
+    ("q8", "Q8_0", &["q8"]),
+    ("f32", "F32", &["f32"]),
 ];
 
 /// Measures and compares.
@@ -47,22 +52,30 @@ pub fn compare(options: &Options) -> Result<Section> {
             depth: 0,
             threads,
         };
-        for (weights, ..) in COMPARED {
-            let model = models::export(&exporter, Base::SmolLm2, weights)?;
-            let ours = (program.clone(), model.clone());
+        for weights in FURLONG {
+            let ours = (
+                program.clone(),
+                models::export(&exporter, Base::SmolLm2, weights)?,
+            );
             entrants.push(Entrant::new(
                 work.name(&format!("furlong {weights}")),
                 move || entrants::furlong(&ours.0, &ours.1, work),
             ));
-            for (peer, command) in [("ONNX Runtime", &onnxruntime[..]), ("stock tract", &stock)] {
-                let model = model.clone();
+        }
+        let scripts: [(&str, &[PathBuf], &[&str]); 2] = [
+            ("ONNX Runtime", &onnxruntime, &ONNX_RUNTIME),
+            ("stock tract", &stock, &STOCK_TRACT),
+        ];
+        for (peer, command, formats) in scripts {
+            for weights in formats {
+                let model = models::export(&exporter, Base::SmolLm2, weights)?;
                 entrants.push(Entrant::new(
                     work.name(&format!("{peer} {weights}")),
                     move || entrants::script(command, &model, work),
                 ));
             }
         }
-        for format in ["Q4_0", "Q4_1", "Q8_0", "F32"] {
+        for format in LLAMA {
             let (program, model) = entrants::llama_model(format)?;
             entrants.push(Entrant::new(
                 work.name(&format!("llama.cpp {format}")),
@@ -75,21 +88,17 @@ pub fn compare(options: &Options) -> Result<Section> {
                 .map(|weights| work.name(&format!("{peer} {weights}")))
                 .collect()
         };
-        let all_weights = COMPARED.map(|(weights, ..)| weights);
         for (weights, llama, onnxruntime) in COMPARED {
             let ours = work.name(&format!("furlong {weights}"));
             let theirs = [
-                named("llama.cpp", llama.as_slice()),
+                named("llama.cpp", &[llama]),
                 named("ONNX Runtime", onnxruntime),
-                named("stock tract", &all_weights),
+                named("stock tract", &STOCK_TRACT),
             ];
-            // Weights that are there for ONNX Runtime's sake are not compared themselves.
-            if llama.is_some() {
-                pairs.extend(theirs.map(|theirs| Pair {
-                    ours: ours.clone(),
-                    theirs,
-                }));
-            }
+            pairs.extend(theirs.map(|theirs| Pair {
+                ours: ours.clone(),
+                theirs,
+            }));
         }
     }
     let samples = in_turns("speed", options.rounds, &entrants);
