@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from safetensors.numpy import load_file
-
 from pyld import jsonld
+from safetensors.numpy import load_file
 
 ABSOLUTE = 1e-3
 RELATIVE = {"f16": 0.01, "q8": 0.05, "q4": 0.5}
