@@ -146,6 +146,16 @@ fn the_model_says_where_it_comes_from() {
     assert_eq!(metadata["furlong.base_model"], "llama");
     assert_eq!(metadata["furlong.base_digest"], report.base_digest);
     assert!(metadata["furlong.adapter"].contains("llama-lora"));
+    assert_eq!(
+        metadata["furlong.parameters"],
+        report.parameters.to_string()
+    );
+    let card = std::fs::read_to_string(out.join("model.jsonld")).unwrap();
+    let card: serde_json::Value = serde_json::from_str(&card).unwrap();
+    assert_eq!(
+        card["fair4ml:fineTunedFrom"]["identifier"],
+        report.base_digest
+    );
     let recipe: serde_json::Value =
         serde_json::from_str(&metadata["furlong.quantisation"]).unwrap();
     assert_eq!(recipe["linear"]["bits"], 8);

@@ -160,6 +160,22 @@ def make_texts():
     write("template", "recursion", b"{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}")
 
 
+def make_data():
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Dim the light"}, {"role": "assistant", "content": "{}"}]
+    lines = [
+        {"prompt": "turn the heating off in the study, please", "completion": ' {"intent":"heating.off","room":"study"}'},
+        {"messages": turns, "id": "chat"},
+        {"text": "Ein Satz — mit Umlauten: äöü, 他说 🙂", "label": "de"},
+        {"text": "a text of more than eight words that stands here twice or nearly so", "id": 7},
+        {"text": "a text of more than eight words that stands here twice or nearly", "label": 3},
+        {"prompt": "only a prompt"},
+    ]
+    answer = {"id": "1", "answer": "no", "reference": "yes", "ended": "stop", "prompt_tokens": 3, "tokens": 1, "seconds": 0.5}
+    verdicts = [{"id": 1, "winner": "a"}, {"id": "2", "winner": "tie"}, {"id": "3", "winner": "b"}]
+    for name, objects in {"examples": lines, "answers": [answer, {**answer, "id": "2", "loss": 1.5, "loss_tokens": 2}], "verdicts": verdicts}.items():
+        write("data", name, "\n".join(json.dumps(line, ensure_ascii=False) for line in objects).encode())
+
+
 def make_npz():
     folder = HERE / "npz"
     folder.mkdir(exist_ok=True)
@@ -182,6 +198,7 @@ def main():
     make_external_data()
     make_gguf()
     make_texts()
+    make_data()
     make_npz()
     (HERE / "safetensors").mkdir(exist_ok=True)
     shutil.copy(GOLDEN / "llama" / "model.safetensors", HERE / "safetensors" / "llama")

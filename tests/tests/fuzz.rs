@@ -9,6 +9,11 @@ use std::time::SystemTime;
 
 use furlong::npz;
 use furlong_fine_tune::checkpoint::Checkpoint;
+use furlong_fine_tune::comparison::preferences;
+use furlong_fine_tune::data::DataFile;
+use furlong_fine_tune::evaluation::read_answers;
+use furlong_fine_tune::hygiene;
+use furlong_fine_tune::metrics::{self, Sample};
 use furlong_runtime::text::{ChatTemplate, Message, Tokenizer};
 use furlong_runtime::{Graph, GraphOptions, OnnxModel};
 use furlong_tests::fuzz::Target;
@@ -125,5 +130,34 @@ fn npz() {
                 bytes: 16 << 20,
             },
         );
+    });
+}
+
+#[test]
+fn data() {
+    fuzz("data", |bytes| {
+        in_folder("data.jsonl", bytes, |folder| {
+            let path = folder.join("data.jsonl");
+            let _ = DataFile::read_requests(&path);
+            let _ = read_answers(&path);
+            let _ = preferences::read(&path, None);
+            let Ok(data) = DataFile::read(&path) else {
+                return;
+            };
+            let _ = hygiene::check(&data, Some(&data), None, None, 1);
+            let texts: Vec<[String; 1]> =
+                data.examples.iter().map(|e| [e.content.whole()]).collect();
+            let pairs = texts.iter().zip(texts.iter().rev());
+            let samples: Vec<Sample<'_>> = pairs
+                .map(|(references, [answer])| Sample {
+                    answer,
+                    references,
+                    loss: None,
+                })
+                .collect();
+            for metric in metrics::all() {
+                let _ = metric.score(&metric.measure(&samples).sum());
+            }
+        });
     });
 }

@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use furlong_fine_tune::data::Example;
 use furlong_fine_tune::evaluation::{Answer, AnswerWriter, Options, Runner, default_metrics};
 use furlong_fine_tune::metrics::{self, Metric};
@@ -15,8 +16,8 @@ use crate::{interrupt, terminal};
 /// What both `evaluate` and `compare` take.
 #[derive(Args)]
 pub struct AnsweringArguments {
-    /// What to measure, such as `exact-match,bleu`; else what suits the data. `help` lists all.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// What to measure, such as `exact-match,bleu`; else what suits the data.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PossibleValuesParser::new(metrics::names()))]
     metrics: Vec<String>,
     /// The most tokens of an answer.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -43,21 +44,15 @@ pub struct AnsweringArguments {
 
 impl AnsweringArguments {
     /// The metrics that were asked for, or suit the data.
-    ///
-    /// # Errors
-    /// A name that no metric has.
-    pub fn metrics(&self, examples: &[Example]) -> Result<Vec<Box<dyn Metric>>> {
+    pub fn metrics(&self, examples: &[Example]) -> Vec<Box<dyn Metric>> {
         if self.metrics.is_empty() {
-            return Ok(default_metrics(examples));
+            return default_metrics(examples);
         }
-        let one = |name: &String| match metrics::by_name(name) {
-            Some(metric) => Ok(metric),
-            None => bail!(
-                "there is no metric {name:?}; there are {}",
-                metrics::names().join(", ")
-            ),
-        };
-        self.metrics.iter().map(one).collect()
+        let named = self
+            .metrics
+            .iter()
+            .filter_map(|name| metrics::by_name(name));
+        named.collect()
     }
 
     /// Lets a model answer; hands back the answers, fewer than there are examples after Ctrl-C.

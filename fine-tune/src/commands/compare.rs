@@ -128,7 +128,7 @@ pub fn run(arguments: &CompareArguments) -> Result<ExitCode> {
     if let (Some(a), Some(b), Some(path)) = (&arguments.a, &arguments.b, &arguments.data) {
         let data = DataFile::read(path)?;
         terminal::warn_bad_lines(path, &data.bad, data.bad_count);
-        let metrics = answering.metrics(&data.examples)?;
+        let metrics = answering.metrics(&data.examples);
         let first = answers_of(a, &data, &metrics, answering)?;
         let second = answers_of(b, &data, &metrics, answering)?;
         if interrupt::is_requested() {

@@ -55,7 +55,7 @@ pub fn run(arguments: &EvaluateArguments) -> Result<ExitCode> {
     let answering = &arguments.answering;
     let data = DataFile::read(&arguments.data)?;
     terminal::warn_bad_lines(&data.path, &data.bad, data.bad_count);
-    let metrics = answering.metrics(&data.examples)?;
+    let metrics = answering.metrics(&data.examples);
     let resamples = answering.resamples as usize;
     let measure = |answers: &[_]| summarise(answers, &metrics, resamples, answering.seed);
     // Read first, so that a mistake in it doesn't cost an evaluation.
@@ -116,11 +116,11 @@ fn table(evaluation: &Evaluation) -> String {
         summary.answers, evaluation.data.name, summary.tokens, summary.seconds
     );
     if summary.cut_off > 0 {
-        text += &format!("{} answers were cut off at --max-tokens\n", summary.cut_off);
+        text += &format!("answers cut off at --max-tokens: {}\n", summary.cut_off);
     }
     if summary.too_long > 0 {
         text += &format!(
-            "{} prompts don't fit into the context; they count as empty answers\n",
+            "prompts that don't fit into the context and count as empty answers: {}\n",
             summary.too_long
         );
     }

@@ -1,8 +1,10 @@
 //! The bootstrap: how a score would vary if the test set were drawn again.
 //!
 //! P. Koehn, «Statistical Significance Tests for Machine Translation Evaluation», EMNLP 2004: test sets of the same size are
-//! drawn from the answers with replacement, for both models the same ones. The p-value is that of a two-sided test with the
-//! resamples' differences moved to mean 0, as sacreBLEU computes it.
+//! drawn from the answers with replacement, for both models the same ones. The p-value is two-sided: how often the resamples'
+//! differences, moved to mean 0, are as large as the one that was found (B. Efron, R. Tibshirani, «An Introduction to the
+//! Bootstrap», 1993, chapter 16). sacreBLEU's paired bootstrap follows a Moses script instead, whose p is one-sided and
+//! about half as large.
 
 use rayon::prelude::*;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Interval, binomial};
-use crate::data::{BadLine, Lines};
+use crate::data::{BadLine, Lines, MAX_LINE_BYTES};
 use crate::error::{Error, Result};
 
 /// The most bad lines that are kept.
@@ -52,7 +52,7 @@ enum Winner {
 /// # Errors
 /// When the file can't be read, or holds no verdict.
 pub fn read(path: &Path, known: Option<&HashSet<String>>) -> Result<Preferences> {
-    let mut lines = Lines::open(path)?;
+    let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
     let (mut a, mut b, mut ties) = (0, 0, 0);
     let mut bad = Vec::new();
     while let Some((number, line)) = lines.next()? {

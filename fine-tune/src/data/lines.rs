@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// The longest line that is read, in bytes.
+/// The longest line of data, in bytes.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// The largest file that is read, in bytes: what was read stays in memory.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
@@ -20,15 +20,16 @@ pub struct Lines {
     hasher: Sha256,
     buffer: Vec<u8>,
     number: usize,
+    longest: usize,
     left: u64,
 }
 
 impl Lines {
-    /// Opens a file.
+    /// Opens a file, whose lines may have up to `longest` bytes.
     ///
     /// # Errors
     /// When it can't be opened, or is no ordinary file.
-    pub fn open(path: &Path) -> Result<Lines> {
+    pub fn open(path: &Path, longest: usize) -> Result<Lines> {
         // Asked before it is opened, because opening a pipe waits for its other end.
         let metadata = path.metadata().map_err(Error::io(path))?;
         if !metadata.is_file() {
@@ -44,6 +45,7 @@ impl Lines {
             hasher: Sha256::new(),
             buffer: Vec::new(),
             number: 0,
+            longest,
             left: MAX_FILE_BYTES,
         })
     }
@@ -58,13 +60,16 @@ impl Lines {
             if !self.fill()? {
                 return Ok(None);
             }
-            let blank = self.buffer.len() <= MAX_LINE_BYTES && self.buffer.trim_ascii().is_empty();
+            let blank = self.buffer.len() <= self.longest && self.buffer.trim_ascii().is_empty();
             if !blank {
                 break;
             }
         }
-        if self.buffer.len() > MAX_LINE_BYTES {
-            let reason = format!("longer than {MAX_LINE_BYTES} bytes; cut it into several lines");
+        if self.buffer.len() > self.longest {
+            let reason = format!(
+                "longer than {} bytes; cut it into several lines",
+                self.longest
+            );
             return Ok(Some((self.number, Err(reason))));
         }
         let bytes = match self.number {
@@ -93,7 +98,7 @@ impl Lines {
         self.buffer.clear();
         let mut any = false;
         loop {
-            let room = (MAX_LINE_BYTES + 1).saturating_sub(self.buffer.len());
+            let room = (self.longest + 1).saturating_sub(self.buffer.len());
             let kept = self.buffer.len();
             // Past the limit the rest of the line goes through a small buffer.
             let mut rest = Vec::new();

@@ -161,7 +161,7 @@ impl DataFile {
         path: &Path,
         parse: impl Fn(usize, &str) -> std::result::Result<Example, String>,
     ) -> Result<DataFile> {
-        let mut lines = Lines::open(path)?;
+        let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
         let mut file = DataFile {
             path: path.to_owned(),
             digest: String::new(),

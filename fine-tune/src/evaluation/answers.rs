@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Lines;
+use crate::data::{Lines, MAX_LINE_BYTES};
 use crate::error::{Error, Result};
 
 /// The most answers that are read from a file.
 const MAX_ANSWERS: usize = 10_000_000;
+
+/// The longest line of answers: reference and answer, each character written as an escape in the worst case.
+const MAX_ANSWER_BYTES: usize = 16 * MAX_LINE_BYTES;
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +112,7 @@ pub fn read_answers(path: &Path) -> Result<HashMap<String, Answer>> {
         path: path.to_owned(),
         reason: format!("line {line}: {reason}; give a file that `fine-tune evaluate --out` wrote"),
     };
-    let mut lines = Lines::open(path)?;
+    let mut lines = Lines::open(path, MAX_ANSWER_BYTES)?;
     let mut answers = HashMap::new();
     while let Some((number, line)) = lines.next()? {
         let text = line.map_err(|reason| refuse(number, reason))?;
