@@ -61,7 +61,7 @@ pub fn default_metrics(examples: &[Example]) -> Vec<Box<dyn Metric>> {
         .collect()
 }
 
-/// Answers as metrics take them. `references` are lists of one, as long as `answers`.
+/// Answers as metrics take them. `references` are lists of one or none, as long as `answers`.
 pub fn samples<'a>(answers: &'a [Answer], references: &'a [Vec<String>]) -> Vec<Sample<'a>> {
     let pairs = answers.iter().zip(references);
     pairs
@@ -86,23 +86,13 @@ pub fn summarise(
     resamples: usize,
     seed: u64,
 ) -> Summary {
-    // A text that was only scored has no reference, and only perplexity looks at it.
-    let answered: Vec<Answer> = answers
+    let references: Vec<Vec<String>> = answers
         .iter()
-        .filter(|answer| answer.reference.is_some())
-        .cloned()
+        .map(|answer| answer.reference.iter().cloned().collect())
         .collect();
+    let samples = samples(answers, &references);
     let figure = |metric: &dyn Metric| {
-        let of = if metric.name() == metrics::PERPLEXITY {
-            answers
-        } else {
-            &answered
-        };
-        let references: Vec<Vec<String>> = of
-            .iter()
-            .map(|answer| answer.reference.iter().cloned().collect())
-            .collect();
-        let table = metric.measure(&samples(of, &references));
+        let table = metric.measure(&samples);
         let score = metric.score(&table.sum());
         Figure {
             metric: metric.name().to_owned(),

@@ -144,6 +144,10 @@ impl Metric for Bleu {
     fn measure(&self, samples: &[Sample<'_>]) -> Table {
         let mut table = Table::new(2 + 2 * self.max_order);
         for sample in samples {
+            if sample.references.is_empty() {
+                table.push([]);
+                continue;
+            }
             table.push(self.row(sample).into_iter().enumerate());
         }
         table

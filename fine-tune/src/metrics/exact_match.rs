@@ -18,6 +18,10 @@ impl Metric for ExactMatch {
     fn measure(&self, samples: &[Sample<'_>]) -> Table {
         let mut table = Table::new(2);
         for sample in samples {
+            if sample.references.is_empty() {
+                table.push([]);
+                continue;
+            }
             let answer = sample.answer.trim();
             let equal = sample.references.iter().any(|text| text.trim() == answer);
             table.push(share(f64::from(equal)));

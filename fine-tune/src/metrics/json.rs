@@ -25,6 +25,10 @@ impl Metric for JsonValid {
     fn measure(&self, samples: &[Sample<'_>]) -> Table {
         let mut table = Table::new(2);
         for sample in samples {
+            if sample.references.is_empty() {
+                table.push([]);
+                continue;
+            }
             table.push(share(f64::from(parsed(sample.answer).is_some())));
         }
         table

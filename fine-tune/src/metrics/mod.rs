@@ -33,7 +33,7 @@ pub use tokenise::Tokenise;
 pub struct Sample<'a> {
     /// What the model said.
     pub answer: &'a str,
-    /// What would have been right; any of them is.
+    /// What would have been right; any of them is. Where there are none, only perplexity says something.
     pub references: &'a [String],
     /// What the model gave the reference, where that was computed.
     pub loss: Option<Loss>,

@@ -135,6 +135,21 @@ fn the_other_metrics_are_what_their_definitions_say() {
     );
     close(score("f1-micro", &labels), 100.0 * 6.0 / (4.0 + 6.0));
 
+    // What has no reference isn't an answer.
+    let references = ["x".to_owned()];
+    let sample = |references| Sample {
+        answer: "x",
+        references,
+        loss: None,
+    };
+    for metric in all()
+        .iter()
+        .filter(|m| m.name().starts_with(['e', 'a', 'f']))
+    {
+        let table = metric.measure(&[sample(&references[..]), sample(&[])]);
+        close(metric.score(&table.sum()), 100.0);
+    }
+
     let loss = |nats, tokens| Sample {
         answer: "",
         references: &[],

@@ -22,6 +22,10 @@ impl Metric for TokenF1 {
     fn measure(&self, samples: &[Sample<'_>]) -> Table {
         let mut table = Table::new(2);
         for sample in samples {
+            if sample.references.is_empty() {
+                table.push([]);
+                continue;
+            }
             let answer = normalised(sample.answer);
             let scores = sample
                 .references
