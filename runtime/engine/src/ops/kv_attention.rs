@@ -19,6 +19,9 @@ type CoreError = furlong_core::Error;
 /// Tests share all.
 const WORTH_SHARING: usize = if cfg!(test) { 1 } else { 1 << 17 };
 
+/// Heads of up to so many columns are copied to the stack while they are normalised.
+const SMALL_HEAD: usize = 256;
+
 /// Tokens of a prompt that a thread takes at once.
 const TOKENS_AT_ONCE: usize = 8;
 
@@ -135,13 +138,22 @@ impl KvAttention {
         heads: &mut [f32],
         position: usize,
         head_norm: Option<&HeadNorm>,
-        whole: &mut Vec<f32>,
     ) -> Result<(), CoreError> {
         let isa = self.machine.isa;
         for head in heads.chunks_exact_mut(self.spec.head_dim) {
             if let Some(HeadNorm { gain, epsilon }) = head_norm {
-                whole.clear();
-                whole.extend_from_slice(head);
+                let mut small = [0.0; SMALL_HEAD];
+                let large;
+                let whole: &[f32] = match small.get_mut(..head.len()) {
+                    Some(small) => {
+                        small.copy_from_slice(head);
+                        small
+                    }
+                    None => {
+                        large = head.to_vec();
+                        &large
+                    }
+                };
                 norm::rms_norm(isa, whole, gain, *epsilon, head)?;
             }
             if let Some(table) = &self.spec.rope {
@@ -169,14 +181,13 @@ impl KvAttention {
         out.resize(tokens * rows.columns, 0.0);
         let pool = &self.machine.pool;
         pool.for_rows(out, rows.columns, TOKENS_AT_ONCE, |token, part| {
-            let mut whole = Vec::new();
             for (index, heads) in part.chunks_exact_mut(rows.columns).enumerate() {
                 let row = rows.row(token + index);
                 if row.len() != heads.len() {
                     return Err(CoreError::Shape);
                 }
                 heads.copy_from_slice(row);
-                self.place(heads, first + token + index, head_norm, &mut whole)?;
+                self.place(heads, first + token + index, head_norm)?;
             }
             Ok(())
         })
