@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The sums are whole numbers, so every kernel gives the same bits; the rest is the same few float operations. A kernel
-//! computes the dots of a [`Panel`]: sixteen tokens by two tiles of sixteen rows. Packed weights are tiles of sixteen rows:
+//! computes the dots of a panel: sixteen tokens by two tiles of sixteen rows. Packed weights are tiles of sixteen rows:
 //! for each four columns, those of each row in turn (64 bytes), then scale, `Σw - columns * zero_w` and `zero_w` of each row.
 
 mod activations;
