@@ -20,6 +20,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 pub use activations::Ranges;
@@ -111,6 +113,8 @@ impl Int8Kernel {
             crate::IsaKind::Avx2 => &avx2::IMPLEMENTATION,
             #[cfg(target_arch = "x86_64")]
             crate::IsaKind::Avx512Vnni => &avx512::IMPLEMENTATION,
+            #[cfg(target_arch = "aarch64")]
+            crate::IsaKind::Neon => &neon::IMPLEMENTATION,
             #[cfg(target_arch = "aarch64")]
             crate::IsaKind::NeonDotprod | crate::IsaKind::NeonI8mm => &dotprod::IMPLEMENTATION,
             _ => &scalar::IMPLEMENTATION,

@@ -1,4 +1,4 @@
-//! The plain kernel: the oracle, and the fallback where no better one is. On AArch64 the compiler makes Advanced SIMD of it.
+//! The plain kernel: the oracle, and what a CPU without a kernel of its own takes.
 
 use super::{Dots, Implementation, Panel, ROW_TILE, nothing};
 

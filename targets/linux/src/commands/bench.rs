@@ -124,6 +124,9 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let (model, tokenizer) = model::any_and_tokenizer(&args.model, &args.cache)?;
     if model.kind() == ModelKind::Encoder {
+        if args.profile || args.depth > 0 {
+            bail!("--profile and --depth are for models that generate text");
+        }
         bench_encoder::run(args, &model, start)?;
         return Ok(ExitCode::SUCCESS);
     }
