@@ -176,7 +176,10 @@ fn small(clock: &Clock, suite: &mut Suite, isa: Isa) {
     let mut out = vec![0.0; 1536];
     let mut meter = clock.meter();
     suite.bench_function("silu_mul/1536", |bencher| {
-        meter.measure(bencher, || activation::silu_mul(isa, &gate, &up, &mut out));
+        meter.measure(bencher, || {
+            let out = MatrixMut::new(&mut out, 1, gate.len())?;
+            activation::silu_mul(isa, &gate, &up, out)
+        });
     });
     let logits = inputs::floats(49152);
     let mut meter = clock.meter();

@@ -1,23 +1,32 @@
 //! Activation functions, element by element.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
 use crate::math::{erf, exp, tanh};
 use crate::vector::for_each_isa;
-use crate::{Error, Isa, Operand};
+use crate::{Error, Isa, MatrixMut, Operand};
 
-/// `out = gate / (1 + e^-gate) * up`: the gated unit of the Llama family.
+/// `out = gate / (1 + e^-gate) * up`: the gated unit of the Llama family. `gate` and `up` are `[rows, columns]`, dense.
 ///
 /// N. Shazeer, «GLU Variants Improve Transformer», 2020, arXiv 2002.05202.
 ///
 /// # Errors
 /// [`Error::Length`] when the three lengths differ.
-pub fn silu_mul(isa: Isa, gate: &[f32], up: &[f32], out: &mut [f32]) -> Result<(), Error> {
+pub fn silu_mul(isa: Isa, gate: &[f32], up: &[f32], mut out: MatrixMut<'_>) -> Result<(), Error> {
     if gate.len() != up.len() {
         return Err(Error::Length(Operand::Input));
     }
-    if gate.len() != out.len() {
+    if out.rows().checked_mul(out.columns()) != Some(gate.len()) {
         return Err(Error::Length(Operand::Output));
     }
-    silu_mul_loop(isa, gate, up, out);
+    #[cfg(target_arch = "aarch64")]
+    if isa != Isa::SCALAR {
+        // SAFETY: every AArch64 instruction set but the scalar one has Advanced SIMD.
+        unsafe { neon::silu_mul(gate, up, &mut out) };
+        return Ok(());
+    }
+    silu_mul_loop(isa, gate, up, &mut out);
     Ok(())
 }
 
@@ -39,9 +48,32 @@ pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
 }
 
 for_each_isa! {
-    fn silu_mul_loop(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((y, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-            *y = g / (1.0 + exp(-g)) * u;
+    fn silu_mul_loop(gate: &[f32], up: &[f32], out: &mut MatrixMut<'_>) {
+        each_row(gate, up, out, gated);
+    }
+}
+
+/// [`silu_mul`] of some values of one row.
+#[inline(always)]
+fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((y, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+        *y = g / (1.0 + exp(-g)) * u;
+    }
+}
+
+/// Calls `work` with each row of `gate`, `up` and `out`.
+#[inline(always)]
+fn each_row(
+    gate: &[f32],
+    up: &[f32],
+    out: &mut MatrixMut<'_>,
+    work: impl Fn(&[f32], &[f32], &mut [f32]),
+) {
+    let columns = out.columns().max(1);
+    let rows = gate.chunks_exact(columns).zip(up.chunks_exact(columns));
+    for (row, (gate, up)) in rows.enumerate() {
+        if let Some(out) = out.row_mut(row) {
+            work(gate, up, out);
         }
     }
 }
@@ -81,7 +113,8 @@ mod tests {
         let up: Vec<f32> = x.iter().rev().map(|v| v * 0.5 + 1.0).collect();
         let run = |isa| {
             let mut gated = std::vec![0.0; x.len()];
-            silu_mul(isa, &x, &up, &mut gated).unwrap();
+            let rows = MatrixMut::new(&mut gated, 10, x.len() / 10).unwrap();
+            silu_mul(isa, &x, &up, rows).unwrap();
             let (mut silu_x, mut by_erf, mut by_tanh) = (x.clone(), x.clone(), x.clone());
             silu(isa, &mut silu_x);
             gelu_erf(isa, &mut by_erf);
@@ -101,6 +134,29 @@ mod tests {
             assert!((f64::from(scalar.2[i]) - erf_want).abs() < 2e-6);
             assert!((f64::from(scalar.3[i]) - tanh_want).abs() < 2e-6);
         }
+        for isa in Isa::available() {
+            assert!(run(isa) == scalar, "{}", isa.name());
+        }
+    }
+
+    #[test]
+    fn gates_of_all_magnitudes_agree() {
+        let gate: Vec<f32> = (0..=u32::MAX)
+            .step_by(9973)
+            .map(f32::from_bits)
+            .chain([87.336_54, 87.336_55, 88.376_26, 88.376_27, 0.0].map(|x| -x))
+            .collect();
+        let up: Vec<f32> = (0..gate.len()).map(|i| (i % 7) as f32 - 3.5).collect();
+        let run = |isa| {
+            let mut out = std::vec![0.0; gate.len()];
+            let rows = MatrixMut::new(&mut out, 1, gate.len()).unwrap();
+            silu_mul(isa, &gate, &up, rows).unwrap();
+            // Which NaN it is, the machines may choose.
+            out.into_iter()
+                .map(|y| if y.is_nan() { 1 } else { y.to_bits() })
+                .collect::<Vec<u32>>()
+        };
+        let scalar = run(Isa::SCALAR);
         for isa in Isa::available() {
             assert!(run(isa) == scalar, "{}", isa.name());
         }

@@ -39,24 +39,38 @@ pub(crate) const ROUND: f32 = 12_582_912.0;
 /// stays at its largest value.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    const LOWEST: f32 = -87.336_54;
-    const HIGHEST: f32 = 88.376_26;
-    let clamped = if x > HIGHEST { HIGHEST } else { x };
-    let clamped = if clamped < LOWEST { LOWEST } else { clamped };
+    let clamped = if x > EXP_HIGHEST { EXP_HIGHEST } else { x };
+    let clamped = if clamped < EXP_LOWEST {
+        EXP_LOWEST
+    } else {
+        clamped
+    };
     let shifted = clamped * core::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    let r = clamped - n * 0.693_359_4;
-    let r = r - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5e-1;
+    let r = clamped - n * LN_2[0];
+    let r = r - n * LN_2[1];
+    let [first, rest @ ..] = EXP_POLYNOMIAL;
+    let p = rest.into_iter().fold(first, |p, next| p * r + next);
     let p = p * (r * r) + r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3F80_0000));
-    if x < LOWEST { 0.0 } else { p * power }
+    if x < EXP_LOWEST { 0.0 } else { p * power }
 }
+
+/// Below this [`exp`] is 0.
+pub(crate) const EXP_LOWEST: f32 = -87.336_54;
+/// Above this [`exp`] stays as it is.
+pub(crate) const EXP_HIGHEST: f32 = 88.376_26;
+/// ln 2 in two parts. The first has nine bits, so its products with what [`exp`] takes off are exact.
+pub(crate) const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// The polynomial of [`exp`] from the highest power on, without the last two terms, `r + 1`.
+pub(crate) const EXP_POLYNOMIAL: [f32; 6] = [
+    1.987_569_1e-4,
+    1.398_199_9e-3,
+    8.333_452e-3,
+    4.166_579_6e-2,
+    1.666_666_5e-1,
+    5e-1,
+];
 
 /// `tanh(x)` by [`exp`]: `1 - 2 / (e^{2x} + 1)`.
 #[inline(always)]
@@ -94,6 +108,25 @@ pub(crate) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
         (l[3] + l[11]) + (l[7] + l[15]),
     ];
     (four[0] + four[2]) + (four[1] + four[3])
+}
+
+/// The larger of two; `b` where `a` is a NaN.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The largest of sixteen numbers.
+#[inline(always)]
+pub(crate) fn largest_lane(lanes: [f32; LANES]) -> f32 {
+    let l = lanes;
+    let four = [
+        larger(larger(l[0], l[8]), larger(l[4], l[12])),
+        larger(larger(l[1], l[9]), larger(l[5], l[13])),
+        larger(larger(l[2], l[10]), larger(l[6], l[14])),
+        larger(larger(l[3], l[11]), larger(l[7], l[15])),
+    ];
+    larger(larger(four[0], four[2]), larger(four[1], four[3]))
 }
 
 #[cfg(test)]

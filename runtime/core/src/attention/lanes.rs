@@ -122,16 +122,23 @@ fn narrow_f16c(x: &[f32], out: &mut [f16]) {
 
 #[cfg(target_arch = "aarch64")]
 fn narrow_neon(x: &[f32], out: &mut [f16]) {
-    use core::arch::aarch64::{uint16x4_t, vld1q_f32, vst1_u16};
-    let (chunks, rest) = x.as_chunks::<4>();
-    let (out_chunks, out_rest) = out.as_chunks_mut::<4>();
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let (out_chunks, out_rest) = out.as_chunks_mut::<LANES>();
     for (x, out) in chunks.iter().zip(out_chunks) {
-        // SAFETY: both arrays hold four values; `fcvtn` is in every AArch64 target of this crate and touches
-        // registers only.
+        // SAFETY: both arrays hold sixteen values; the instructions are in every AArch64 target of this crate.
         unsafe {
-            let halves: uint16x4_t;
-            core::arch::asm!("fcvtn {o:v}.4h, {i:v}.4s", o = out(vreg) halves, i = in(vreg) vld1q_f32(x.as_ptr()), options(pure, nomem, nostack, preserves_flags));
-            vst1_u16(out.as_mut_ptr().cast(), halves);
+            core::arch::asm!(
+                "ld1 {{v0.4s-v3.4s}}, [{x}]",
+                "fcvtn v4.4h, v0.4s",
+                "fcvtn2 v4.8h, v1.4s",
+                "fcvtn v5.4h, v2.4s",
+                "fcvtn2 v5.8h, v3.4s",
+                "st1 {{v4.8h, v5.8h}}, [{out}]",
+                x = in(reg) x.as_ptr(),
+                out = in(reg) out.as_mut_ptr(),
+                out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _,
+                options(nostack, preserves_flags),
+            );
         }
     }
     out_rest

@@ -15,6 +15,8 @@ mod avx512;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_softmax;
 mod online;
 mod products;
 mod q8;

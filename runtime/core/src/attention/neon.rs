@@ -5,6 +5,7 @@
 //! sixteen, as all common ones are; others take the portable code.
 
 use super::AttentionShape;
+use super::neon_softmax::to_weights;
 use super::online::{BLOCK, online};
 use crate::f16;
 use crate::math::LANES;
@@ -75,24 +76,11 @@ pub(super) fn heads<T: Cached, const N: usize>(
         // SAFETY: `visible` keys and `N` queries are there; a block has at most `BLOCK` keys.
         unsafe {
             // The common size of heads gets loops of constant length.
+            let (queries, keys) = (queries.as_ptr(), keys.as_ptr());
             if head_dim == 64 {
-                dots::<T, N>(
-                    queries.as_ptr(),
-                    keys.as_ptr(),
-                    64,
-                    visible,
-                    shape.scale,
-                    scores,
-                );
+                dots::<T, N, 64>(queries, keys, 64, visible, shape.scale, scores);
             } else {
-                dots::<T, N>(
-                    queries.as_ptr(),
-                    keys.as_ptr(),
-                    head_dim,
-                    visible,
-                    shape.scale,
-                    scores,
-                );
+                dots::<T, N, 0>(queries, keys, head_dim, visible, shape.scale, scores);
             }
         }
     };
@@ -107,17 +95,19 @@ pub(super) fn heads<T: Cached, const N: usize>(
             }
         }
     };
-    online(shape, keys, values, out, dots, weigh);
+    let to_weights =
+        |scores: &mut [f32], largest: &mut f32, total: &mut f32| to_weights(scores, largest, total);
+    online(shape, keys, values, out, dots, to_weights, weigh);
 }
 
-/// The scores of `visible` keys with `N` queries.
+/// The scores of `visible` keys with `N` queries. `SIZE` is `head_dim`, or 0 for any.
 ///
 /// # Safety
 /// `N * head_dim` queries and `visible * head_dim` numbers of keys must be readable; `visible` is at most the block's
 /// size, and `head_dim` a multiple of sixteen.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn dots<T: Cached, const N: usize>(
+unsafe fn dots<T: Cached, const N: usize, const SIZE: usize>(
     queries: *const f32,
     keys: *const T,
     head_dim: usize,
@@ -126,19 +116,18 @@ unsafe fn dots<T: Cached, const N: usize>(
     scores: &mut [[f32; BLOCK]; N],
 ) {
     let mut first = 0;
+    let mut fours = [[vdupq_n_f32(0.0); N]; 4];
     while first < visible {
-        let mut fours = [[vdupq_n_f32(0.0); 4]; N];
-        unrolled!(i < 4, at most 4, {
-            // A key that isn't there is taken for the last one, and its score forgotten.
-            let key = (first + i).min(visible - 1);
+        // Where keys are missing, older sums stay, and their scores are forgotten.
+        for (i, fours) in fours.iter_mut().enumerate().take(visible - first) {
             // SAFETY: the caller's promise.
-            let sums = unsafe { four_sums::<T, N>(queries, keys.add(key * head_dim), head_dim) };
-            unrolled!(head < N, at most 4, {
-                fours[head][i] = sums[head];
-            });
-        });
+            *fours = unsafe {
+                let key = keys.add((first + i) * head_dim);
+                four_sums::<T, N, SIZE>(queries, key, head_dim)
+            };
+        }
         unrolled!(head < N, at most 4, {
-            let [a, b, c, d] = fours[head];
+            let [a, b, c, d] = [fours[0][head], fours[1][head], fours[2][head], fours[3][head]];
             let sums = vpaddq_f32(add_halves(a, b), add_halves(c, d));
             let at = scores[head].as_mut_ptr();
             // SAFETY: a block's size is a multiple of four.
@@ -155,7 +144,68 @@ unsafe fn dots<T: Cached, const N: usize>(
     }
 }
 
-/// The dot products of one key with `N` queries, as sixteen sums that were added down to four.
+/// Sixteen columns of [`four_sums`]: products of a key with `N` queries.
+macro_rules! sixteen_columns {
+    ($op:literal) => {
+        concat!(
+            // v20 to v23: of the key; v24 to v27: of a query; v0 to v15: sums, four registers a head.
+            ".if {half}\n",
+            "ld1 {{v22.8h, v23.8h}}, [{key}], #32\n",
+            "fcvtl v20.4s, v22.4h\n",
+            "fcvtl2 v21.4s, v22.8h\n",
+            "fcvtl v22.4s, v23.4h\n",
+            "fcvtl2 v23.4s, v23.8h\n",
+            ".else\n",
+            "ld1 {{v20.4s-v23.4s}}, [{key}], #64\n",
+            ".endif\n",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}\n",
+            $op,
+            " v0.4s, v20.4s, v24.4s\n",
+            $op,
+            " v1.4s, v21.4s, v25.4s\n",
+            $op,
+            " v2.4s, v22.4s, v26.4s\n",
+            $op,
+            " v3.4s, v23.4s, v27.4s\n",
+            ".if {heads} > 1\n",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}\n",
+            $op,
+            " v4.4s, v20.4s, v24.4s\n",
+            $op,
+            " v5.4s, v21.4s, v25.4s\n",
+            $op,
+            " v6.4s, v22.4s, v26.4s\n",
+            $op,
+            " v7.4s, v23.4s, v27.4s\n",
+            ".endif\n",
+            ".if {heads} > 2\n",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}\n",
+            $op,
+            " v8.4s, v20.4s, v24.4s\n",
+            $op,
+            " v9.4s, v21.4s, v25.4s\n",
+            $op,
+            " v10.4s, v22.4s, v26.4s\n",
+            $op,
+            " v11.4s, v23.4s, v27.4s\n",
+            ".endif\n",
+            ".if {heads} > 3\n",
+            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}\n",
+            $op,
+            " v12.4s, v20.4s, v24.4s\n",
+            $op,
+            " v13.4s, v21.4s, v25.4s\n",
+            $op,
+            " v14.4s, v22.4s, v26.4s\n",
+            $op,
+            " v15.4s, v23.4s, v27.4s\n",
+            ".endif\n",
+        )
+    };
+}
+
+/// The dot products of one key with `N` queries, as sixteen sums that were added down to four. `SIZE` is `head_dim`, or 0
+/// for any.
 ///
 /// Assembler because the compiler keeps what it can of all queries on the stack, and moves registers about. The sums start
 /// as products: no zero to add to, which no score can tell.
@@ -164,93 +214,49 @@ unsafe fn dots<T: Cached, const N: usize>(
 /// `N * head_dim` queries and `head_dim` numbers of the key must be readable; `head_dim` is a multiple of sixteen, not 0.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn four_sums<T: Cached, const N: usize>(
+unsafe fn four_sums<T: Cached, const N: usize, const SIZE: usize>(
     queries: *const f32,
     key: *const T,
     head_dim: usize,
 ) -> [float32x4_t; N] {
-    let mut sums = [[vdupq_n_f32(0.0); 4]; 4];
+    let (first, second, third, fourth);
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
-            // v20 to v23: sixteen columns of the key; v24 to v27: of a query; v0 to v15: sums, four registers a head.
-            ".if {half}",
-            "ld1 {{v16.8h, v17.8h}}, [{key}], #32",
-            "fcvtl v20.4s, v16.4h",
-            "fcvtl2 v21.4s, v16.8h",
-            "fcvtl v22.4s, v17.4h",
-            "fcvtl2 v23.4s, v17.8h",
+            sixteen_columns!("fmul"),
+            ".if {size}",
+            ".rept {size} / 16 - 1",
+            "add {query}, {query}, {back}",
+            sixteen_columns!("fmla"),
+            ".endr",
             ".else",
-            "ld1 {{v20.4s-v23.4s}}, [{key}], #64",
-            ".endif",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmul v0.4s, v20.4s, v24.4s",
-            "fmul v1.4s, v21.4s, v25.4s",
-            "fmul v2.4s, v22.4s, v26.4s",
-            "fmul v3.4s, v23.4s, v27.4s",
-            ".if {heads} > 1",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmul v4.4s, v20.4s, v24.4s",
-            "fmul v5.4s, v21.4s, v25.4s",
-            "fmul v6.4s, v22.4s, v26.4s",
-            "fmul v7.4s, v23.4s, v27.4s",
-            ".endif",
-            ".if {heads} > 2",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmul v8.4s, v20.4s, v24.4s",
-            "fmul v9.4s, v21.4s, v25.4s",
-            "fmul v10.4s, v22.4s, v26.4s",
-            "fmul v11.4s, v23.4s, v27.4s",
-            ".endif",
-            ".if {heads} > 3",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmul v12.4s, v20.4s, v24.4s",
-            "fmul v13.4s, v21.4s, v25.4s",
-            "fmul v14.4s, v22.4s, v26.4s",
-            "fmul v15.4s, v23.4s, v27.4s",
-            ".endif",
             "subs {columns}, {columns}, #16",
             "b.eq 3f",
             "2:",
             "add {query}, {query}, {back}",
-            ".if {half}",
-            "ld1 {{v16.8h, v17.8h}}, [{key}], #32",
-            "fcvtl v20.4s, v16.4h",
-            "fcvtl2 v21.4s, v16.8h",
-            "fcvtl v22.4s, v17.4h",
-            "fcvtl2 v23.4s, v17.8h",
-            ".else",
-            "ld1 {{v20.4s-v23.4s}}, [{key}], #64",
-            ".endif",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmla v0.4s, v20.4s, v24.4s",
-            "fmla v1.4s, v21.4s, v25.4s",
-            "fmla v2.4s, v22.4s, v26.4s",
-            "fmla v3.4s, v23.4s, v27.4s",
-            ".if {heads} > 1",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmla v4.4s, v20.4s, v24.4s",
-            "fmla v5.4s, v21.4s, v25.4s",
-            "fmla v6.4s, v22.4s, v26.4s",
-            "fmla v7.4s, v23.4s, v27.4s",
-            ".endif",
-            ".if {heads} > 2",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmla v8.4s, v20.4s, v24.4s",
-            "fmla v9.4s, v21.4s, v25.4s",
-            "fmla v10.4s, v22.4s, v26.4s",
-            "fmla v11.4s, v23.4s, v27.4s",
-            ".endif",
-            ".if {heads} > 3",
-            "ld1 {{v24.4s-v27.4s}}, [{query}], {stride}",
-            "fmla v12.4s, v20.4s, v24.4s",
-            "fmla v13.4s, v21.4s, v25.4s",
-            "fmla v14.4s, v22.4s, v26.4s",
-            "fmla v15.4s, v23.4s, v27.4s",
-            ".endif",
+            sixteen_columns!("fmla"),
             "subs {columns}, {columns}, #16",
             "b.ne 2b",
             "3:",
+            ".endif",
+            "fadd v0.4s, v0.4s, v2.4s",
+            "fadd v1.4s, v1.4s, v3.4s",
+            "fadd v0.4s, v0.4s, v1.4s",
+            ".if {heads} > 1",
+            "fadd v4.4s, v4.4s, v6.4s",
+            "fadd v5.4s, v5.4s, v7.4s",
+            "fadd v4.4s, v4.4s, v5.4s",
+            ".endif",
+            ".if {heads} > 2",
+            "fadd v8.4s, v8.4s, v10.4s",
+            "fadd v9.4s, v9.4s, v11.4s",
+            "fadd v8.4s, v8.4s, v9.4s",
+            ".endif",
+            ".if {heads} > 3",
+            "fadd v12.4s, v12.4s, v14.4s",
+            "fadd v13.4s, v13.4s, v15.4s",
+            "fadd v12.4s, v12.4s, v13.4s",
+            ".endif",
             key = inout(reg) key => _,
             query = inout(reg) queries => _,
             columns = inout(reg) head_dim => _,
@@ -258,20 +264,21 @@ unsafe fn four_sums<T: Cached, const N: usize>(
             stride = in(reg) head_dim * 4,
             back = in(reg) 64 - (N * head_dim * 4) as isize,
             heads = const N,
+            size = const SIZE,
             half = const (size_of::<T>() == 2) as u8,
-            out("v0") sums[0][0], out("v1") sums[0][1], out("v2") sums[0][2], out("v3") sums[0][3],
-            out("v4") sums[1][0], out("v5") sums[1][1], out("v6") sums[1][2], out("v7") sums[1][3],
-            out("v8") sums[2][0], out("v9") sums[2][1], out("v10") sums[2][2], out("v11") sums[2][3],
-            out("v12") sums[3][0], out("v13") sums[3][1], out("v14") sums[3][2], out("v15") sums[3][3],
-            out("v16") _, out("v17") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v0") first, out("v1") _, out("v2") _, out("v3") _,
+            out("v4") second, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") third, out("v9") _, out("v10") _, out("v11") _,
+            out("v12") fourth, out("v13") _, out("v14") _, out("v15") _,
+            out("v20") _, out("v21") _, out("v22") _, out("v23") _,
             out("v24") _, out("v25") _, out("v26") _, out("v27") _,
             options(nostack, readonly),
         );
     }
+    let all: [float32x4_t; 4] = [first, second, third, fourth];
     let mut fours = [vdupq_n_f32(0.0); N];
     unrolled!(head < N, at most 4, {
-        let [a, b, c, d] = sums[head];
-        fours[head] = vaddq_f32(vaddq_f32(a, c), vaddq_f32(b, d));
+        fours[head] = all[head];
     });
     fours
 }

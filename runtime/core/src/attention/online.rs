@@ -2,7 +2,7 @@
 
 use super::lanes::{F16, F32, Load, fma_lanes, padded};
 use super::{AttentionShape, HEADS};
-use crate::math::{LANES, exp, sum_lanes, tanh};
+use crate::math::{LANES, exp, larger, largest_lane, sum_lanes, tanh};
 use crate::vector::unrolled;
 use crate::{Isa, f16};
 
@@ -113,11 +113,11 @@ fn some_heads<L: Load, const N: usize>(
     let weigh = |weights: &[[f32; BLOCK]; N], values: &[L::Item], out: &mut [f32]| {
         weigh::<L, N>(shape.value_dim, weights, values, out);
     };
-    online(shape, keys, values, out, dots, weigh);
+    online(shape, keys, values, out, dots, to_weights, weigh);
 }
 
-/// The online softmax over blocks of keys and values: `dots` fills in the scores of a block's keys, `weigh` adds its
-/// weighted values to the outputs.
+/// The online softmax over blocks of keys and values: `dots` fills in the scores of a block's keys, `to_weights` does what
+/// [`to_weights`] does, and `weigh` adds the block's weighted values to the outputs.
 #[inline(always)]
 pub(super) fn online<T, const N: usize>(
     shape: &AttentionShape,
@@ -125,6 +125,7 @@ pub(super) fn online<T, const N: usize>(
     values: &[T],
     out: &mut [f32],
     dots: impl Fn(&[T], &mut [[f32; BLOCK]; N]),
+    to_weights: impl Fn(&mut [f32], &mut f32, &mut f32) -> f32,
     weigh: impl Fn(&[[f32; BLOCK]; N], &[T], &mut [f32]),
 ) {
     let mut largest = [f32::NEG_INFINITY; N];
@@ -173,19 +174,10 @@ pub(super) fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32)
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for scores in scores.as_chunks::<LANES>().0 {
         for (lane, &score) in lanes.iter_mut().zip(scores) {
-            *lane = if score > *lane { score } else { *lane };
+            *lane = larger(score, *lane);
         }
     }
-    let block_largest = lanes
-        .into_iter()
-        .fold(f32::NEG_INFINITY, |m, s| if s > m { s } else { m });
-    let mut shrink = 1.0;
-    if block_largest > *largest {
-        // exp(-∞ - finite) is 0: the first block scales zeros.
-        shrink = exp(*largest - block_largest);
-        *largest = block_largest;
-        *total *= shrink;
-    }
+    let shrink = raise(largest, total, largest_lane(lanes));
     let mut lanes = [0f32; LANES];
     for scores in scores.as_chunks_mut::<LANES>().0 {
         for (lane, score) in lanes.iter_mut().zip(scores) {
@@ -194,6 +186,21 @@ pub(super) fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32)
         }
     }
     *total += sum_lanes(lanes);
+    shrink
+}
+
+/// Raises the running maximum to a block's, if that is larger, and shrinks the running sum; returns the factor.
+#[inline(always)]
+pub(super) fn raise(largest: &mut f32, total: &mut f32, block_largest: f32) -> f32 {
+    let mut shrink = 1.0;
+    if block_largest > *largest {
+        // Before the first block there is nothing to shrink.
+        if *largest > f32::NEG_INFINITY {
+            shrink = exp(*largest - block_largest);
+            *total *= shrink;
+        }
+        *largest = block_largest;
+    }
     shrink
 }
 

@@ -12,7 +12,7 @@ use crate::rewrite::Activation;
 use crate::weights::{PackedMatrix, prepare};
 
 /// Rows that are computed before they are joined, so that they are still in the cache then.
-const ROWS_AT_ONCE: usize = 64;
+const ROWS_AT_ONCE: usize = 128;
 
 /// Tokens whose values find room on the stack.
 const FEW: usize = 4;
@@ -71,7 +71,7 @@ impl GatedLinear {
         activations: &[u8],
         tokens: usize,
         rows: Range<usize>,
-        mut out: MatrixMut<'_>,
+        out: MatrixMut<'_>,
     ) -> Result<(), furlong_core::Error> {
         let width = ROWS_AT_ONCE.min(rows.len());
         // A few tokens' values are on the stack, so that writing an answer allocates none.
@@ -83,40 +83,46 @@ impl GatedLinear {
             many.as_mut_slice()
         };
         let (gates, ups) = both.split_at_mut(both.len() / 2);
+        let mut rest = out;
         let mut first = rows.start;
         while first < rows.end {
             let some = first..rows.end.min(first + ROWS_AT_ONCE);
             let len = some.len();
+            let gates = gates.get_mut(..tokens * len).unwrap_or_default();
+            let ups = ups.get_mut(..tokens * len).unwrap_or_default();
             for (matrix, values) in [
                 (&self.weights.gate, &mut *gates),
                 (&self.weights.up, &mut *ups),
             ] {
-                let values = values.get_mut(..tokens * len).unwrap_or_default();
                 let view = MatrixMut::new(values, tokens, len)?;
                 matrix.multiply(activations, tokens, some.clone(), view)?;
             }
-            let at = first - rows.start;
-            for (token, (gate, up)) in gates
-                .chunks_mut(len)
-                .zip(ups.chunks(len))
-                .take(tokens)
-                .enumerate()
-            {
-                let row = out.row_mut(token).and_then(|row| row.get_mut(at..at + len));
-                let Some(row) = row else { continue };
-                match self.activation {
-                    Activation::Silu => activation::silu_mul(self.isa, gate, up, row)?,
-                    Activation::GeluTanh | Activation::GeluErf => {
-                        match self.activation {
-                            Activation::GeluErf => activation::gelu_erf(self.isa, gate),
-                            _ => activation::gelu_tanh(self.isa, gate),
-                        }
-                        let product = gate.iter().zip(up).map(|(g, u)| g * u);
-                        row.iter_mut().zip(product).for_each(|(y, p)| *y = p);
-                    }
-                }
-            }
+            let (own, after) = rest.split_at_column(len);
+            rest = after;
+            self.join(gates, ups, own)?;
             first = some.end;
+        }
+        Ok(())
+    }
+
+    /// Gates what is to be gated. `gates` is overwritten.
+    fn join(
+        &self,
+        gates: &mut [f32],
+        ups: &[f32],
+        mut out: MatrixMut<'_>,
+    ) -> Result<(), furlong_core::Error> {
+        match self.activation {
+            Activation::Silu => return activation::silu_mul(self.isa, gates, ups, out),
+            Activation::GeluErf => activation::gelu_erf(self.isa, gates),
+            Activation::GeluTanh => activation::gelu_tanh(self.isa, gates),
+        }
+        let len = out.columns().max(1);
+        for (token, (gates, ups)) in gates.chunks(len).zip(ups.chunks(len)).enumerate() {
+            if let Some(row) = out.row_mut(token) {
+                let products = gates.iter().zip(ups).map(|(g, u)| g * u);
+                row.iter_mut().zip(products).for_each(|(y, p)| *y = p);
+            }
         }
         Ok(())
     }
