@@ -26,7 +26,7 @@ unsafe fn block_tile<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -47,7 +47,7 @@ unsafe fn block_rows<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
     group: usize,
 ) {
     // Registers of one block's codes of eight rows.
@@ -170,7 +170,7 @@ unsafe fn widen(at: *const u8) -> __m256 {
 /// # Safety
 /// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
+unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         if TOKENS <= 4 {
@@ -190,7 +190,7 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usize>(
-    tile: &Tile,
+    tile: &Tile<'_>,
     first: usize,
 ) {
     let mut acc = [[_mm256_setzero_ps(); GROUPS]; TOKENS];

@@ -25,7 +25,7 @@ unsafe fn block_tile<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     // Registers of one block's codes.
     let registers = BLOCK * BITS as usize / 32;
@@ -133,7 +133,7 @@ unsafe fn widen(at: *const u8) -> __m512 {
 /// # Safety
 /// See [`super::kernel::TileFn`].
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
+unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
     let mut acc = [_mm512_setzero_ps(); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {

@@ -31,15 +31,21 @@ unsafe fn block_tile<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         if TOKENS == 1 {
             one_token::<BITS, BLOCK, OFFSET>(tile);
         } else {
+            // A copy stays in registers: for all the compiler knows, the assembler changes what lies in memory.
+            let shape = *tile.shape;
+            let tile = Tile {
+                shape: &shape,
+                ..*tile
+            };
             for group in 0..4 {
-                many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(tile, group);
+                many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(&tile, group);
             }
         }
     }
@@ -50,7 +56,7 @@ unsafe fn block_tile<
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
@@ -104,16 +110,16 @@ pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET:
             "sdot v\\n\\().4s, v11.16b, v1.4b[3]",
             ".endif",
             ".endr",
-            // v8 to v11: scales of the groups, then offsets.
+            // v4 to v7: scales and offsets of a group each; v8 to v11: the scales as f32, then the offsets.
             ".if {offset}",
             "ld1 {{v4.8h-v7.8h}}, [{p}], #64",
             ".else",
-            "ld1 {{v4.8h, v5.8h}}, [{p}], #32",
+            "ld1 {{v4.4h-v7.4h}}, [{p}], #32",
             ".endif",
             "fcvtl v8.4s, v4.4h",
-            "fcvtl2 v9.4s, v4.8h",
-            "fcvtl v10.4s, v5.4h",
-            "fcvtl2 v11.4s, v5.8h",
+            "fcvtl v9.4s, v5.4h",
+            "fcvtl v10.4s, v6.4h",
+            "fcvtl v11.4s, v7.4h",
             "scvtf v20.4s, v20.4s",
             "scvtf v21.4s, v21.4s",
             "scvtf v22.4s, v22.4s",
@@ -127,9 +133,9 @@ pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET:
             "fmla v18.4s, v22.4s, v10.4s",
             "fmla v19.4s, v23.4s, v11.4s",
             ".if {offset}",
-            "fcvtl v8.4s, v6.4h",
-            "fcvtl2 v9.4s, v6.8h",
-            "fcvtl v10.4s, v7.4h",
+            "fcvtl2 v8.4s, v4.8h",
+            "fcvtl2 v9.4s, v5.8h",
+            "fcvtl2 v10.4s, v6.8h",
             "fcvtl2 v11.4s, v7.8h",
             "fmla v16.4s, v8.4s, v2.s[1]",
             "fmla v17.4s, v9.4s, v2.s[1]",
@@ -166,6 +172,72 @@ pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET:
     }
 }
 
+/// One block of [`many_tokens`].
+macro_rules! block_of_many_tokens {
+    () => {
+        concat!(
+            // v4 to v11: codes, four columns of each row a register; v12, v13: scales and offsets.
+            ".if {bits} == 8 && {block} == 32\n",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64\n",
+            "ld1 {{v8.16b-v11.16b}}, [{w}], {step}\n",
+            ".elseif {bits} == 8\n",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}\n",
+            ".elseif {block} == 32\n",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}\n",
+            "ushr v8.16b, v4.16b, #4\n",
+            "ushr v9.16b, v5.16b, #4\n",
+            "ushr v10.16b, v6.16b, #4\n",
+            "ushr v11.16b, v7.16b, #4\n",
+            "and v4.16b, v4.16b, v14.16b\n",
+            "and v5.16b, v5.16b, v14.16b\n",
+            "and v6.16b, v6.16b, v14.16b\n",
+            "and v7.16b, v7.16b, v14.16b\n",
+            ".else\n",
+            "ld1 {{v4.16b, v5.16b}}, [{w}], {step}\n",
+            "ushr v6.16b, v4.16b, #4\n",
+            "ushr v7.16b, v5.16b, #4\n",
+            "and v4.16b, v4.16b, v14.16b\n",
+            "and v5.16b, v5.16b, v14.16b\n",
+            ".endif\n",
+            ".if {offset}\n",
+            "ldr q13, [{p}], #2 * {param_bytes}\n",
+            "fcvtl v12.4s, v13.4h\n",
+            "fcvtl2 v13.4s, v13.8h\n",
+            ".else\n",
+            "ldr d12, [{p}], #{param_bytes}\n",
+            "fcvtl v12.4s, v12.4h\n",
+            ".endif\n",
+            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n",
+            ".if \\n < 16 + {tokens}\n",
+            // v0: what the sum starts at, then the sum; v1, v2: activations; v3: d, d * Σq.
+            ".if {block} == 32\n",
+            "ld1 {{v0.16b-v3.16b}}, [{x}], #64\n",
+            ".else\n",
+            "ldr q3, [{x}, #32]\n",
+            "ld1 {{v0.16b, v1.16b}}, [{x}], {record}\n",
+            ".endif\n",
+            "sdot v0.4s, v4.16b, v1.4b[0]\n",
+            "sdot v0.4s, v5.16b, v1.4b[1]\n",
+            "sdot v0.4s, v6.16b, v1.4b[2]\n",
+            "sdot v0.4s, v7.16b, v1.4b[3]\n",
+            ".if {block} == 32\n",
+            "sdot v0.4s, v8.16b, v2.4b[0]\n",
+            "sdot v0.4s, v9.16b, v2.4b[1]\n",
+            "sdot v0.4s, v10.16b, v2.4b[2]\n",
+            "sdot v0.4s, v11.16b, v2.4b[3]\n",
+            ".endif\n",
+            "scvtf v0.4s, v0.4s\n",
+            "fmul v15.4s, v12.4s, v3.s[0]\n",
+            "fmla v\\n\\().4s, v0.4s, v15.4s\n",
+            ".if {offset}\n",
+            "fmla v\\n\\().4s, v13.4s, v3.s[1]\n",
+            ".endif\n",
+            ".endif\n",
+            ".endr\n",
+        )
+    };
+}
+
 /// # Safety
 /// See [`super::kernel::TileFn`]; `group` is below 4, `TOKENS` at most 16.
 #[inline]
@@ -176,7 +248,7 @@ unsafe fn many_tokens<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
     group: usize,
 ) {
     let group_bytes = BLOCK * BITS as usize / 2;
@@ -190,66 +262,15 @@ unsafe fn many_tokens<
             ".endif",
             ".endr",
             "movi v14.16b, #15",
+            // Two blocks at a time: of an odd number, the first time round only the second.
+            "tbz {blocks}, #0, 2f",
+            "add {blocks}, {blocks}, #1",
+            "b 3f",
             "2:",
-            // v4 to v11: codes, four columns of each row a register; v12, v13: scales and offsets.
-            ".if {bits} == 8 && {block} == 32",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
-            "ld1 {{v8.16b-v11.16b}}, [{w}], {step}",
-            ".elseif {bits} == 8",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
-            ".elseif {block} == 32",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
-            "ushr v8.16b, v4.16b, #4",
-            "ushr v9.16b, v5.16b, #4",
-            "ushr v10.16b, v6.16b, #4",
-            "ushr v11.16b, v7.16b, #4",
-            "and v4.16b, v4.16b, v14.16b",
-            "and v5.16b, v5.16b, v14.16b",
-            "and v6.16b, v6.16b, v14.16b",
-            "and v7.16b, v7.16b, v14.16b",
-            ".else",
-            "ld1 {{v4.16b, v5.16b}}, [{w}], {step}",
-            "ushr v6.16b, v4.16b, #4",
-            "ushr v7.16b, v5.16b, #4",
-            "and v4.16b, v4.16b, v14.16b",
-            "and v5.16b, v5.16b, v14.16b",
-            ".endif",
-            ".if {offset}",
-            "ldr d13, [{p}, #{param_bytes}]",
-            "ldr d12, [{p}], #2 * {param_bytes}",
-            "fcvtl v13.4s, v13.4h",
-            ".else",
-            "ldr d12, [{p}], #{param_bytes}",
-            ".endif",
-            "fcvtl v12.4s, v12.4h",
-            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-            ".if \\n < 16 + {tokens}",
-            // v0: what the sum starts at, then the sum; v1, v2: activations; v3: d, d * Σq.
-            ".if {block} == 32",
-            "ld1 {{v0.16b-v3.16b}}, [{x}], #64",
-            ".else",
-            "ldr q3, [{x}, #32]",
-            "ld1 {{v0.16b, v1.16b}}, [{x}], {record}",
-            ".endif",
-            "sdot v0.4s, v4.16b, v1.4b[0]",
-            "sdot v0.4s, v5.16b, v1.4b[1]",
-            "sdot v0.4s, v6.16b, v1.4b[2]",
-            "sdot v0.4s, v7.16b, v1.4b[3]",
-            ".if {block} == 32",
-            "sdot v0.4s, v8.16b, v2.4b[0]",
-            "sdot v0.4s, v9.16b, v2.4b[1]",
-            "sdot v0.4s, v10.16b, v2.4b[2]",
-            "sdot v0.4s, v11.16b, v2.4b[3]",
-            ".endif",
-            "scvtf v0.4s, v0.4s",
-            "fmul v15.4s, v12.4s, v3.s[0]",
-            "fmla v\\n\\().4s, v0.4s, v15.4s",
-            ".if {offset}",
-            "fmla v\\n\\().4s, v13.4s, v3.s[1]",
-            ".endif",
-            ".endif",
-            ".endr",
-            "subs {blocks}, {blocks}, #1",
+            block_of_many_tokens!(),
+            "3:",
+            block_of_many_tokens!(),
+            "subs {blocks}, {blocks}, #2",
             "b.ne 2b",
             "ldr q0, [{multipliers}]",
             ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
@@ -260,7 +281,7 @@ unsafe fn many_tokens<
             ".endr",
             x = inout(reg) tile.activations => _,
             w = inout(reg) tile.weights.add(group * group_bytes) => _,
-            p = inout(reg) tile.weights.add(tile.shape.params_at + group * 8) => _,
+            p = inout(reg) tile.weights.add(tile.shape.params_at + group * if OFFSET { 16 } else { 8 }) => _,
             blocks = inout(reg) tile.shape.blocks => _,
             multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at + group * 16),
             out = inout(reg) tile.out.add(group * 4) => _,

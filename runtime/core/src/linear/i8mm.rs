@@ -31,15 +31,21 @@ unsafe fn block_tile<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         if TOKENS == 1 {
             one_token::<BITS, BLOCK, OFFSET>(tile);
         } else {
+            // A copy stays in registers: for all the compiler knows, the assembler changes what lies in memory.
+            let shape = *tile.shape;
+            let tile = Tile {
+                shape: &shape,
+                ..*tile
+            };
             for group in 0..4 {
-                token_pairs::<BITS, BLOCK, OFFSET, TOKENS>(tile, group);
+                token_pairs::<BITS, BLOCK, OFFSET, TOKENS>(&tile, group);
             }
         }
     }
@@ -55,7 +61,7 @@ unsafe fn token_pairs<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
     group: usize,
 ) {
     let group_bytes = BLOCK * BITS as usize / 2;
@@ -115,15 +121,15 @@ unsafe fn token_pairs<
             ".endif",
             // v30, v31: scales of rows [0, 0, 1, 1] and [2, 2, 3, 3]; v8, v9: offsets.
             ".if {offset}",
-            "ldr d8, [{p}, #{param_bytes}]",
-            "ldr d30, [{p}], #2 * {param_bytes}",
-            "fcvtl v8.4s, v8.4h",
+            "ldr q8, [{p}], #2 * {param_bytes}",
+            "fcvtl v30.4s, v8.4h",
+            "fcvtl2 v8.4s, v8.8h",
             "zip2 v9.4s, v8.4s, v8.4s",
             "zip1 v8.4s, v8.4s, v8.4s",
             ".else",
             "ldr d30, [{p}], #{param_bytes}",
-            ".endif",
             "fcvtl v30.4s, v30.4h",
+            ".endif",
             "zip2 v31.4s, v30.4s, v30.4s",
             "zip1 v30.4s, v30.4s, v30.4s",
             ".irp n, 0, 1, 2, 3, 4, 5",
@@ -172,7 +178,7 @@ unsafe fn token_pairs<
             ".endr",
             x = inout(reg) tile.activations => _,
             w = inout(reg) tile.weights.add(group * group_bytes) => _,
-            p = inout(reg) tile.weights.add(tile.shape.params_at + group * 8) => _,
+            p = inout(reg) tile.weights.add(tile.shape.params_at + group * if OFFSET { 16 } else { 8 }) => _,
             blocks = inout(reg) tile.shape.blocks => _,
             multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at + group * 16),
             out = inout(reg) tile.out.add(group * 4) => _,

@@ -4,10 +4,10 @@ use super::activations::{ActivationLayout, Order};
 use super::layout::{Interleave, TileShape};
 
 /// What a tile function works on: sixteen rows of weights, one group of tokens.
-pub(crate) struct Tile {
+pub(crate) struct Tile<'a> {
     /// The packed tile.
     pub weights: *const u8,
-    pub shape: TileShape,
+    pub shape: &'a TileShape,
     /// The records of the group of tokens.
     pub activations: *const u8,
     /// Where the first token's sixteen results go.
@@ -21,7 +21,7 @@ pub(crate) struct Tile {
 /// # Safety
 /// The pointers of the tile must be good for the shape and the number of tokens, and the CPU must have
 /// the instruction set the function is written for.
-pub(crate) type TileFn = unsafe fn(&Tile);
+pub(crate) type TileFn = unsafe fn(&Tile<'_>);
 
 /// One kernel: everything that differs between formats and instruction sets.
 pub(crate) struct Implementation {

@@ -5,7 +5,7 @@
 //! ```text
 //! block-quantised tile            dense tile
 //! ├ codes   [blocks][code bytes]  └ values [columns][16] f32 or f16
-//! ├ params  [blocks][16 f16 scales, 16 f16 offsets if the format has them]
+//! ├ params  [blocks][16 f16 scales, 16 f16 offsets if the format has them], or four rows' of both, four times
 //! └ row multipliers [16] f32
 //! ```
 //!
@@ -38,6 +38,8 @@ pub(crate) struct Interleave {
     pub unit: usize,
     /// 8-bit codes are stored as 0..=255 instead of -128..=127.
     pub unsigned: bool,
+    /// Rows whose scales lie together, before their offsets: a group of them is one load.
+    pub param_rows: usize,
 }
 
 impl Interleave {
@@ -46,6 +48,7 @@ impl Interleave {
         rows: 1,
         unit: 1,
         unsigned: false,
+        param_rows: ROW_TILE,
     };
 
     /// That of an instruction set's block-quantised kernels. Here and not in the instruction sets' files, so that
@@ -62,6 +65,10 @@ impl Interleave {
             rows,
             unit,
             unsigned: matches!(kind, IsaKind::Avx512Vnni),
+            param_rows: match kind {
+                IsaKind::NeonDotprod | IsaKind::NeonI8mm => rows,
+                _ => ROW_TILE,
+            },
         }
     }
 
@@ -70,6 +77,19 @@ impl Interleave {
     pub(crate) fn position(self, row: usize, byte: usize, row_bytes: usize) -> usize {
         let group = row / self.rows * self.rows * row_bytes;
         group + (byte / self.unit * self.rows + row % self.rows) * self.unit + byte % self.unit
+    }
+
+    /// Position of the scale of row `row` within a block's parameters of `params_bytes`.
+    #[inline(always)]
+    pub(crate) fn scale_position(self, row: usize, params_bytes: usize) -> usize {
+        let group = row / self.param_rows * self.param_rows * (params_bytes / ROW_TILE);
+        group + row % self.param_rows * 2
+    }
+
+    /// Bytes from a row's scale to its offset.
+    #[inline(always)]
+    pub(crate) fn offset_distance(self) -> usize {
+        self.param_rows * 2
     }
 }
 
@@ -146,6 +166,7 @@ mod tests {
                 rows,
                 unit,
                 unsigned: false,
+                param_rows: ROW_TILE,
             };
             for row_bytes in [8, 16, 32] {
                 let mut seen = std::vec![false; ROW_TILE * row_bytes];

@@ -235,7 +235,7 @@ impl LinearKernel {
         }
         let mut call = Tile {
             weights: packed.as_ptr(),
-            shape,
+            shape: &shape,
             activations: activations.as_ptr(),
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
@@ -262,6 +262,9 @@ impl LinearKernel {
                     }
                     first += count;
                 }
+                if first == tokens {
+                    break;
+                }
             }
         }
         Ok(())
@@ -273,7 +276,7 @@ impl LinearKernel {
 /// # Safety
 /// As [`kernel::TileFn`], but `tile.out` has room for `width` results a token only.
 #[cold]
-unsafe fn edge_tile(function: kernel::TileFn, tile: &Tile, count: usize, width: usize) {
+unsafe fn edge_tile(function: kernel::TileFn, tile: &Tile<'_>, count: usize, width: usize) {
     let mut results = [0f32; ROW_TILE * MAX_GROUP];
     let whole = Tile {
         out: results.as_mut_ptr(),

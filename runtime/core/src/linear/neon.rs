@@ -31,7 +31,7 @@ unsafe fn block_tile<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -49,7 +49,7 @@ unsafe fn block_tile<
 /// See [`super::kernel::TileFn`].
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile) {
+unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile<'_>) {
     let group_bytes = BLOCK * BITS as usize / 2;
     let mut acc = [vdupq_n_f32(0.0); 4];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
@@ -95,7 +95,7 @@ unsafe fn many_tokens<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
     group: usize,
 ) {
     let group_bytes = BLOCK * BITS as usize / 2;
@@ -229,7 +229,7 @@ fn accumulate<const OFFSET: bool>(
 /// See [`super::kernel::TileFn`]; `group` is below 4.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn finish<const TOKENS: usize>(tile: &Tile, group: usize, acc: [float32x4_t; TOKENS]) {
+unsafe fn finish<const TOKENS: usize>(tile: &Tile<'_>, group: usize, acc: [float32x4_t; TOKENS]) {
     // SAFETY: sixteen multipliers and sixteen outputs a token, by the shape.
     unsafe {
         let at = tile.shape.multipliers_at + group * 16;
@@ -286,7 +286,7 @@ unsafe fn widen(at: *const u8) -> float32x4_t {
 /// # Safety
 /// See [`super::kernel::TileFn`].
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
+pub(super) unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         if TOKENS <= 4 {
@@ -306,7 +306,7 @@ pub(super) unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usize>(
-    tile: &Tile,
+    tile: &Tile<'_>,
     first: usize,
 ) {
     let mut acc = [[vdupq_n_f32(0.0); TOKENS]; GROUPS];

@@ -33,13 +33,11 @@ pub(crate) fn pack_blocks(
                 if index >= shape.blocks {
                     break;
                 }
-                put(params, index * shape.params_bytes + row * 2, scale);
+                let at =
+                    index * shape.params_bytes + interleave.scale_position(row, shape.params_bytes);
+                put(params, at, scale);
                 if shape.params_bytes > PARAM_BYTES {
-                    put(
-                        params,
-                        index * shape.params_bytes + PARAM_BYTES + row * 2,
-                        offset,
-                    );
+                    put(params, at + interleave.offset_distance(), offset);
                 }
                 let start = index * shape.row_bytes * ROW_TILE;
                 let Some(target) = codes.get_mut(start..start + shape.row_bytes * ROW_TILE) else {
@@ -161,10 +159,12 @@ pub(crate) fn unpack_blocks(
 ) {
     let multiplier = f32::from_ne_bytes(take(tile, shape.multipliers_at + row * 4));
     for (index, out) in out.chunks_mut(block).enumerate() {
-        let params = shape.params_at + index * shape.params_bytes;
-        let scale = f16::from_ne_bytes(take(tile, params + row * 2)).to_f32() * multiplier;
+        let at = shape.params_at
+            + index * shape.params_bytes
+            + interleave.scale_position(row, shape.params_bytes);
+        let scale = f16::from_ne_bytes(take(tile, at)).to_f32() * multiplier;
         let offset = if shape.params_bytes > PARAM_BYTES {
-            f16::from_ne_bytes(take(tile, params + PARAM_BYTES + row * 2)).to_f32() * multiplier
+            f16::from_ne_bytes(take(tile, at + interleave.offset_distance())).to_f32() * multiplier
         } else {
             0.0
         };

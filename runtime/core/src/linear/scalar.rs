@@ -28,7 +28,7 @@ unsafe fn block_tile<
     const OFFSET: bool,
     const TOKENS: usize,
 >(
-    tile: &Tile,
+    tile: &Tile<'_>,
 ) {
     let shape = tile.shape;
     for (token, row) in (0..TOKENS).flat_map(|token| (0..ROW_TILE).map(move |row| (token, row))) {
@@ -71,7 +71,7 @@ unsafe fn block_tile<
 
 /// # Safety
 /// See [`super::kernel::TileFn`].
-unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile) {
+unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
     let mut acc = [[0f32; ROW_TILE]; TOKENS];
     for column in 0..tile.shape.blocks {
         for (token, acc) in acc.iter_mut().enumerate() {

@@ -16,8 +16,8 @@ const USED_BYTES: usize = 16 + 3 * DIGEST_BYTES + DIGEST_BYTES;
 
 const DIGEST_BYTES: usize = 32;
 
-/// What every cache file starts with. The number counts changes of this header.
-const MAGIC: &[u8; 16] = b"furlong packed 1";
+/// What every cache file starts with. The number counts changes of this header and of the kernels' layouts.
+const MAGIC: &[u8; 16] = b"furlong packed 2";
 
 /// Files that changed less than this long ago may change again without a new time stamp.
 const SETTLED_NS: u64 = 2_000_000_000;
