@@ -4,6 +4,9 @@ use crate::math::{LANES, sqrt, sum_lanes};
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, Operand};
 
+/// Values that a turn of a loop takes.
+const STEP: usize = 2 * LANES;
+
 /// RMS normalisation of each row: `y = x / sqrt(mean(x²) + epsilon) * weight`.
 ///
 /// `x` and `out` are `[rows, weight.len()]`. B. Zhang and R. Sennrich, «Root Mean Square Layer
@@ -88,23 +91,42 @@ fn check(x: &[f32], columns: usize, out: &[f32]) -> Result<(), Error> {
 #[inline(always)]
 fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
+    let (steps, rest) = x.as_chunks::<STEP>();
+    for step in steps {
+        for chunk in step.as_chunks::<LANES>().0 {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane += term(value);
+            }
+        }
+    }
+    for chunk in rest.chunks(LANES) {
         for (lane, &value) in lanes.iter_mut().zip(chunk) {
             *lane += term(value);
         }
     }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane += term(value);
-    }
     sum_lanes(lanes)
+}
+
+/// Calls `step(y, a, b)` with each value of `y` and those of `a` and `b` beside it, [`STEP`] values a turn of the loop: fewer
+/// turns than the compiler makes by itself.
+#[inline(always)]
+fn each(y: &mut [f32], a: &[f32], b: &[f32], step: impl Fn(&mut f32, f32, f32)) {
+    let (ys, y_rest) = y.as_chunks_mut::<STEP>();
+    let (a_chunks, a_rest) = a.as_chunks::<STEP>();
+    let (b_chunks, b_rest) = b.as_chunks::<STEP>();
+    for ((y, a), b) in ys.iter_mut().zip(a_chunks).zip(b_chunks) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            step(y, a, b);
+        }
+    }
+    for ((y, &a), &b) in y_rest.iter_mut().zip(a_rest).zip(b_rest) {
+        step(y, a, b);
+    }
 }
 
 for_each_isa! {
     fn add_loop(y: &mut [f32], x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += x;
-        }
+        each(y, x, x, |y, x, _| *y += x);
     }
 }
 
@@ -112,9 +134,7 @@ for_each_isa! {
     fn rms_norm_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         let mean = sum(x, |value| value * value) / x.len() as f32;
         let factor = 1.0 / sqrt(mean + epsilon);
-        for ((y, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-            *y = x * factor * w;
-        }
+        each(out, x, weight, |y, x, w| *y = x * factor * w);
     }
 }
 
@@ -123,9 +143,7 @@ for_each_isa! {
         let mean = sum(x, |value| value) / x.len() as f32;
         let variance = sum(x, |value| (value - mean) * (value - mean)) / x.len() as f32;
         let factor = 1.0 / sqrt(variance + epsilon);
-        for ((y, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-            *y = (x - mean) * factor * w;
-        }
+        each(out, x, weight, |y, x, w| *y = (x - mean) * factor * w);
     }
 }
 

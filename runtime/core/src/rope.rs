@@ -50,6 +50,20 @@ pub fn rope(
 
 for_each_isa! {
     fn halves(first: &mut [f32], second: &mut [f32], cos: &[f32], sin: &[f32]) {
+        // Eight at a time, all read before any is written: else the compiler must take it that they overlap.
+        let (firsts, first) = first.as_chunks_mut::<8>();
+        let (seconds, second) = second.as_chunks_mut::<8>();
+        let ((coss, cos), (sins, sin)) = (cos.as_chunks::<8>(), sin.as_chunks::<8>());
+        for (((a, b), c), s) in firsts.iter_mut().zip(seconds).zip(coss).zip(sins) {
+            let (mut turned_a, mut turned_b) = ([0.0; 8], [0.0; 8]);
+            for i in 0..8 {
+                turned_a[i] = a[i] * c[i] - b[i] * s[i];
+            }
+            for i in 0..8 {
+                turned_b[i] = b[i] * c[i] + a[i] * s[i];
+            }
+            (*a, *b) = (turned_a, turned_b);
+        }
         for (((a, b), &c), &s) in first.iter_mut().zip(second).zip(cos).zip(sin) {
             (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
         }
