@@ -12,7 +12,7 @@ use crate::rewrite::Activation;
 use crate::weights::{PackedMatrix, prepare};
 
 /// Rows that are computed before they are joined, so that they are still in the cache then.
-const ROWS_AT_ONCE: usize = 128;
+const ROWS_AT_ONCE: usize = 256;
 
 /// Tokens whose values find room on the stack.
 const FEW: usize = 4;
