@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use furlong_core::attention::{AttentionShape, Visible, attend, attend_q8};
 use furlong_core::rope::{RopePairs, rope};
-use furlong_core::{MatrixMut, norm};
+use furlong_core::{Isa, MatrixMut, norm};
 use tract_core::internal::*;
 
 use super::kv_cache::{Cached, KvCache, Slot};
@@ -141,20 +141,8 @@ impl KvAttention {
     ) -> Result<(), CoreError> {
         let isa = self.machine.isa;
         for head in heads.chunks_exact_mut(self.spec.head_dim) {
-            if let Some(HeadNorm { gain, epsilon }) = head_norm {
-                let mut small = [0.0; SMALL_HEAD];
-                let large;
-                let whole: &[f32] = match small.get_mut(..head.len()) {
-                    Some(small) => {
-                        small.copy_from_slice(head);
-                        small
-                    }
-                    None => {
-                        large = head.to_vec();
-                        &large
-                    }
-                };
-                norm::rms_norm(isa, whole, gain, *epsilon, head)?;
+            if let Some(head_norm) = head_norm {
+                normalise_head(isa, head_norm, head)?;
             }
             if let Some(table) = &self.spec.rope {
                 let (cos, sin) = table.at(position).ok_or(CoreError::Shape)?;
@@ -361,6 +349,28 @@ impl KvAttention {
             .map_err(core_error)?;
         Ok(output.into_tvalue())
     }
+}
+
+/// Normalises one head in place. Apart from its caller, whose stack stays small in models without such norms.
+#[inline(never)]
+fn normalise_head(
+    isa: Isa,
+    HeadNorm { gain, epsilon }: &HeadNorm,
+    head: &mut [f32],
+) -> Result<(), CoreError> {
+    let mut small = [0.0; SMALL_HEAD];
+    let large;
+    let whole: &[f32] = match small.get_mut(..head.len()) {
+        Some(small) => {
+            small.copy_from_slice(head);
+            small
+        }
+        None => {
+            large = head.to_vec();
+            &large
+        }
+    };
+    norm::rms_norm(isa, whole, gain, *epsilon, head)
 }
 
 impl RopeTable {
