@@ -19,7 +19,7 @@ use crate::{model, text};
 Example:
   furlong pack --model smollm2-q4
   furlong pack --model smollm2-q4 --isa neon-dotprod
-  furlong pack --model smollm2-q4 --isa neon --out /tmp/model-neon.packed
+  furlong pack --model smollm2-q4 --isa neon --out smollm2-neon.packed
 
 Loading a model packs its weights once and maps them from then on; this does it beforehand. Copy the folder .furlong \
 with the model to a board that has the instruction set: the board checks once that the model is the same.")]
