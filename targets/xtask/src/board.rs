@@ -273,6 +273,8 @@ impl Builder {
         // Cargo unites the features of the packages that are named: always naming all of them means that a dependency is
         // built once, not once for each choice. What is built is chosen by `--bin`, `--test` and so on.
         command.args(profile).args(["--locked", "--workspace"]);
+        // Nothing but training needs the training stack, and it takes as long to build as all the rest.
+        command.arg("--no-default-features");
         Ok(command)
     }
 
