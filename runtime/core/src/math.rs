@@ -1,5 +1,7 @@
 //! The few scalar functions that the standard library would give, each with one result on every machine.
 
+use crate::f16;
+
 /// `a * b + c` rounded once.
 ///
 /// Rust offers it only with `std`; AArch64 has the instruction always, elsewhere `libm` computes it.
@@ -19,6 +21,12 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
     {
         libm::fmaf(a, b, c)
     }
+}
+
+/// An f16 as f32, exactly.
+#[inline(always)]
+pub(crate) fn widen(x: f16) -> f32 {
+    x.to_f32()
 }
 
 /// Square root, correctly rounded.

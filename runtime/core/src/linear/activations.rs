@@ -1,13 +1,14 @@
-//! Activations as the kernels want them: quantised on the fly, 16 or 32 columns to a scale.
+//! Activations as the kernels want them: quantised on the fly, as many columns to a scale as the weights have.
 //!
 //! For each token and block: `d = max|x| / 127`, `q = round(x / d)` to even, as i8. Rounding is to the
 //! nearest by adding 1.5·2²³, so the integer appears in the low bits and any vector width gives the same.
-//! Codes of a block are in the order even columns, odd columns (see `layout`). A block with an infinity or
+//! Codes of a part of a block are in the order even columns, odd columns (see `layout`). A block with an infinity or
 //! a NaN gets a NaN scale, so that its outputs are NaN and not quietly wrong.
 //!
 //! Tokens go in groups of sizes that a kernel names, the largest first. A group is one stream in the order a kernel
 //! reads it: for each block, for each token of the group, one record of codes and numbers.
 
+use super::layout::part_of;
 use crate::math::ROUND;
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, IsaKind, WeightFormat};
@@ -139,11 +140,23 @@ impl ActivationLayout {
             },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            (order, _) if isa != Isa::SCALAR => unsafe {
+            (order, 32) if isa != Isa::SCALAR => unsafe {
                 super::quantise_neon::quantise::<32>(order, x, place, records);
             },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            (order, 64) if isa != Isa::SCALAR => unsafe {
+                super::quantise_neon::quantise::<64>(order, x, place, records);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            (order, _) if isa != Isa::SCALAR => unsafe {
+                super::quantise_neon::quantise::<128>(order, x, place, records);
+            },
             (_, 16) => quantise_plain::<16>(isa, x, place, records),
-            (_, _) => quantise_plain::<32>(isa, x, place, records),
+            (_, 32) => quantise_plain::<32>(isa, x, place, records),
+            (_, 64) => quantise_plain::<64>(isa, x, place, records),
+            (_, _) => quantise_plain::<128>(isa, x, place, records),
         }
     }
 }
@@ -181,7 +194,7 @@ pub(super) fn scale_and_inverse(largest: u32) -> (f32, f32) {
 /// What a kernel needs besides the codes: bytes of `d`, `d * Σq`, `-8 Σq` and `-128 Σq`.
 type Numbers = [[u8; 4]; 4];
 
-/// Codes of one block, even columns first, and its numbers.
+/// Codes of one block, even columns of a part first, and its numbers.
 #[inline(always)]
 fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers) {
     let largest = x.iter().fold(0u32, |m, v| {
@@ -191,12 +204,14 @@ fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers
     let (scale, inverse) = scale_and_inverse(largest);
     let mut codes = [0u8; BLOCK];
     let mut sum = 0i32;
-    for i in 0..BLOCK / 2 {
-        let even = (x[2 * i] * inverse + ROUND).to_bits() as u8 as i8;
-        let odd = (x[2 * i + 1] * inverse + ROUND).to_bits() as u8 as i8;
-        sum += i32::from(even) + i32::from(odd);
-        codes[i] = even as u8;
-        codes[BLOCK / 2 + i] = odd as u8;
+    let part = part_of(BLOCK);
+    for (codes, x) in codes.chunks_exact_mut(part).zip(x.chunks_exact(part)) {
+        let (evens, odds) = codes.split_at_mut(part / 2);
+        for ((even, odd), x) in evens.iter_mut().zip(odds).zip(x.as_chunks::<2>().0) {
+            let [first, second] = x.map(|x| (x * inverse + ROUND).to_bits() as u8);
+            sum += i32::from(first as i8) + i32::from(second as i8);
+            (*even, *odd) = (first, second);
+        }
     }
     let scaled_sum = scale * sum as f32;
     let numbers = [

@@ -92,7 +92,11 @@ impl LinearKernel {
             #[cfg(target_arch = "aarch64")]
             crate::IsaKind::NeonDotprod => dotprod::implementation(format),
             #[cfg(target_arch = "aarch64")]
-            crate::IsaKind::NeonI8mm => i8mm::implementation(format),
+            crate::IsaKind::NeonI8mm => match format {
+                // Sums of pairs over several parts don't fit the registers: `sdot` reads the same bytes.
+                WeightFormat::Block { block: 33.., .. } => dotprod::implementation(format),
+                _ => i8mm::implementation(format),
+            },
             _ => scalar::implementation(format),
         };
         Ok(LinearKernel {

@@ -26,7 +26,7 @@ impl PackedLayout {
             WeightFormat::Block { bits, .. } if bits != 4 && bits != 8 => {
                 return Err(Error::Bits(bits));
             }
-            WeightFormat::Block { block, .. } if block != 16 && block != 32 => {
+            WeightFormat::Block { block, .. } if !matches!(block, 16 | 32 | 64 | 128) => {
                 return Err(Error::BlockSize(u32::from(block)));
             }
             WeightFormat::Block { .. } => Interleave::of(kind),

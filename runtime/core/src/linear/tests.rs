@@ -175,8 +175,12 @@ fn reference(weights: &Weights<'_>, x: &[f32], tokens: usize) -> Vec<f64> {
 
 #[test]
 fn the_scalar_twin_follows_the_formula() {
-    for (bits, block_size, offset) in [(4, 32, false), (4, 64, true), (8, 16, false), (8, 32, true)]
-    {
+    for (bits, block_size, offset) in [
+        (4, 32, false),
+        (4, 64, true),
+        (8, 16, false),
+        (8, 128, true),
+    ] {
         let (rows, columns, tokens) = (19, 130, 3);
         let sample = Sample::new(rows, columns, bits, block_size, offset, 5);
         let x = floats(tokens * columns, 9);
@@ -222,9 +226,9 @@ proptest! {
     #[test]
     fn every_isa_gives_the_scalar_bits(
         rows in 1usize..50,
-        columns in 1usize..200,
+        columns in 1usize..300,
         tokens in 1usize..40,
-        block_size in prop_oneof![Just(16usize), Just(32), Just(128)],
+        block_size in prop_oneof![Just(16usize), Just(32), Just(64), Just(128), Just(256)],
         offset: bool,
         bits in prop_oneof![Just(4u8), Just(8)],
         seed: u64,
@@ -248,13 +252,13 @@ proptest! {
 #[test]
 fn extremes_do_not_overflow() {
     for (bits, byte, middle) in [(4, 0xFF, 7), (4, 0x00, -8), (8, 0xFF, 127), (8, 0x00, -128)] {
-        for sign in [1.0, -1.0] {
-            let (rows, columns, tokens) = (16, 64, 9);
+        for (sign, block) in [1.0, -1.0].into_iter().flat_map(|s| [(s, 32), (s, 128)]) {
+            let (rows, columns, tokens) = (16, 128, 9);
             let codes = std::vec![byte; rows * columns * usize::from(bits) / 8];
-            let scales = std::vec![1.0; rows * columns / 32];
+            let scales = std::vec![1.0; rows * columns / block];
             let weights = BlockWeights::new(
                 bits,
-                32,
+                block,
                 rows,
                 columns,
                 &codes,
@@ -396,6 +400,9 @@ fn each_format_and_isa_has_its_own_kernel() {
         };
         for format in WeightFormat::ALL {
             let want = match format {
+                WeightFormat::Block {
+                    bits, block: 33.., ..
+                } if isa.kind() == IsaKind::NeonI8mm => std::format!("q{bits}-neon-dotprod"),
                 WeightFormat::Block { bits, .. } => std::format!("q{bits}-{quantised}"),
                 WeightFormat::F16 => std::format!("f16-{dense}"),
                 WeightFormat::F32 => std::format!("f32-{dense}"),
@@ -409,8 +416,13 @@ fn each_format_and_isa_has_its_own_kernel() {
 #[test]
 fn results_are_the_same_on_every_machine() {
     let mut hash = 0xCBF2_9CE4_8422_2325u64;
-    for (bits, block_size, offset) in [(4, 32, true), (4, 16, false), (8, 32, false), (8, 64, true)]
-    {
+    for (bits, block_size, offset) in [
+        (4, 32, true),
+        (4, 16, false),
+        (8, 32, false),
+        (8, 64, true),
+        (4, 128, false),
+    ] {
         let sample = Sample::new(37, 150, bits, block_size, offset, 11);
         let x = floats(7 * 150, 12);
         for weights in sample.all() {
@@ -420,7 +432,7 @@ fn results_are_the_same_on_every_machine() {
             }
         }
     }
-    assert_eq!(hash, 12_248_561_910_828_424_574);
+    assert_eq!(hash, 7_187_196_906_796_751_290);
 }
 
 #[test]
