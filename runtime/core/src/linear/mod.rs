@@ -37,7 +37,7 @@ mod packed;
 mod quantise_neon;
 mod scalar;
 
-pub use activations::ActivationLayout;
+pub use activations::{ActivationLayout, activation_bytes};
 pub use packed::PackedLayout;
 
 use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
