@@ -11,7 +11,7 @@
 use super::layout::part_of;
 use crate::math::ROUND;
 use crate::vector::for_each_isa;
-use crate::{Error, Isa};
+use crate::{Error, Isa, IsaKind, WeightFormat};
 
 /// The most tokens that a tile function takes at once.
 pub(crate) const MAX_GROUP: usize = 16;
@@ -79,6 +79,33 @@ impl Order {
             Order::Float => block * 4,
         }
     }
+}
+
+/// Bytes of activations `[tokens, columns]` prepared for the kernel of `format` on `kind`, which this machine needn't have: what
+/// someone who plans memory for another machine asks.
+///
+/// # Errors
+/// [`Error::Overflow`].
+pub fn activation_bytes(
+    format: WeightFormat,
+    kind: IsaKind,
+    tokens: usize,
+    columns: usize,
+) -> Result<usize, Error> {
+    let (order, block) = match (format, kind) {
+        (WeightFormat::F16 | WeightFormat::F32, _) => (Order::Float, 1),
+        (WeightFormat::Block { block, .. }, IsaKind::Neon) => (Order::Pairs4, block),
+        (WeightFormat::Block { block, .. }, IsaKind::NeonDotprod | IsaKind::NeonI8mm) => {
+            (Order::Started { middle: 0 }, block)
+        }
+        (WeightFormat::Block { block, .. }, _) => (Order::Plain, block),
+    };
+    let layout = ActivationLayout {
+        order,
+        block: usize::from(block),
+        groups: &[1],
+    };
+    Ok(layout.shape(tokens, columns)?.bytes)
 }
 
 impl ActivationLayout {

@@ -41,7 +41,7 @@ mod quantise_arm_dsp;
 mod quantise_neon;
 mod scalar;
 
-pub use activations::ActivationLayout;
+pub use activations::{ActivationLayout, activation_bytes};
 pub use packed::PackedLayout;
 
 use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};

@@ -449,3 +449,20 @@ fn any_machine_packs_for_any_instruction_set() {
         }
     }
 }
+
+#[test]
+fn memory_for_activations_can_be_planned_for_any_instruction_set() {
+    for isa in Isa::available() {
+        for format in WeightFormat::ALL {
+            let kernel = LinearKernel::select(format, isa).unwrap();
+            for (tokens, columns) in [(1, 1), (3, 40), (8, 256), (17, 130)] {
+                assert_eq!(
+                    activation_bytes(format, isa.kind(), tokens, columns),
+                    kernel.activation_bytes(tokens, columns),
+                    "{} {format:?}",
+                    isa.name()
+                );
+            }
+        }
+    }
+}

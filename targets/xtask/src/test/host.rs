@@ -53,11 +53,13 @@ pub fn docs() -> Result<Outcome> {
 
 /// The kernels must build where there is no std and no heap.
 pub fn no_std() -> Result<Outcome> {
-    report::check(toolchain::bare_metal("thumbv7em-none-eabihf")?.args([
-        "-p",
-        "furlong-core",
-        "--no-default-features",
-    ]))
+    report::check(
+        toolchain::bare_metal("build", "thumbv7em-none-eabihf")?.args([
+            "-p",
+            "furlong-core",
+            "--no-default-features",
+        ]),
+    )
 }
 
 /// Every crate's tests.
