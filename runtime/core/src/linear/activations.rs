@@ -94,6 +94,17 @@ pub fn activation_bytes(
 ) -> Result<usize, Error> {
     let (order, block) = match (format, kind) {
         (WeightFormat::F16 | WeightFormat::F32, _) => (Order::Float, 1),
+        (WeightFormat::Block { bits, block, .. }, IsaKind::ArmDsp) if block > 16 => {
+            let halves = bits == 4;
+            (
+                if halves {
+                    Order::Halves
+                } else {
+                    Order::SplitPairs
+                },
+                block,
+            )
+        }
         (WeightFormat::Block { block, .. }, IsaKind::Neon) => (Order::Pairs4, block),
         (WeightFormat::Block { block, .. }, IsaKind::NeonDotprod | IsaKind::NeonI8mm) => {
             (Order::Started { middle: 0 }, block)
