@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::card;
@@ -24,7 +24,8 @@ pub const MODEL_FILE: &str = "model.onnx";
 pub const DATA_FILE: &str = "model.onnx.data";
 
 /// What the weights of linear layers, embedding and head become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weights {
     /// 32-bit floats.
     F32,
@@ -44,6 +45,30 @@ impl Weights {
             Self::F16 => "f16",
             Self::Q8 => "q8",
             Self::Q4 => "q4",
+        }
+    }
+
+    /// How each kind of weight is stored; the choices are for [`Weights::Q4`] only.
+    pub fn precision(self, zero_points: ZeroPoints, four_bit_embedding: bool) -> Precision {
+        let both = |storage| Precision {
+            linear: storage,
+            embedding: storage,
+        };
+        match self {
+            Self::F32 => both(Storage::F32),
+            Self::F16 => both(Storage::F16),
+            Self::Q8 => both(Storage::Blocks(Recipe::EightBits)),
+            Self::Q4 => Precision {
+                linear: Storage::Blocks(match zero_points {
+                    ZeroPoints::Float => Recipe::FourBitsFloatZero,
+                    ZeroPoints::Packed => Recipe::FourBits,
+                }),
+                embedding: Storage::Blocks(if four_bit_embedding {
+                    Recipe::FourBits
+                } else {
+                    Recipe::EightBits
+                }),
+            },
         }
     }
 }
@@ -81,26 +106,8 @@ pub struct Request {
 
 impl Request {
     fn precision(&self) -> Precision {
-        let both = |storage| Precision {
-            linear: storage,
-            embedding: storage,
-        };
-        match self.weights {
-            Weights::F32 => both(Storage::F32),
-            Weights::F16 => both(Storage::F16),
-            Weights::Q8 => both(Storage::Blocks(Recipe::EightBits)),
-            Weights::Q4 => Precision {
-                linear: Storage::Blocks(match self.zero_points {
-                    ZeroPoints::Float => Recipe::FourBitsFloatZero,
-                    ZeroPoints::Packed => Recipe::FourBits,
-                }),
-                embedding: Storage::Blocks(if self.four_bit_embedding {
-                    Recipe::FourBits
-                } else {
-                    Recipe::EightBits
-                }),
-            },
-        }
+        self.weights
+            .precision(self.zero_points, self.four_bit_embedding)
     }
 }
 
