@@ -30,9 +30,9 @@ pub enum Weights {
     F32,
     /// 16-bit floats.
     F16,
-    /// 8 bits in blocks of 32, symmetric.
+    /// 8 bits in blocks, symmetric.
     Q8,
-    /// 4 bits in blocks of 32, with zero points.
+    /// 4 bits in blocks, with zero points.
     Q4,
 }
 
@@ -71,6 +71,8 @@ pub struct Request {
     pub four_bit_embedding: bool,
     /// Zero points of 4-bit linear layers.
     pub zero_points: ZeroPoints,
+    /// Columns that share a scale in q8 and q4: one of [`BLOCKS`](crate::quantise::BLOCKS).
+    pub block: usize,
     /// Longest sequence to export tables for, in tokens, when it is to be shorter than the model's own.
     pub context: Option<usize>,
     /// The folder to write.
@@ -84,6 +86,7 @@ impl Request {
         let both = |storage| Precision {
             linear: storage,
             embedding: storage,
+            block: self.block,
         };
         match self.weights {
             Weights::F32 => both(Storage::F32),
@@ -99,6 +102,7 @@ impl Request {
                 } else {
                     Recipe::EightBits
                 }),
+                block: self.block,
             },
         }
     }

@@ -19,7 +19,7 @@ use crate::checkpoint::Tensor;
 use crate::error::{Error, Result};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Element, ExternalData, GraphBuilder, Value, WriteError, dims};
-use crate::quantise::{BLOCK, Recipe};
+use crate::quantise::Recipe;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -41,6 +41,8 @@ pub struct Precision {
     pub linear: Storage,
     /// The token embedding, and the output head, whether it is the embedding or a matrix of its own.
     pub embedding: Storage,
+    /// Columns that share a scale where weights are stored in blocks.
+    pub block: usize,
 }
 
 impl Precision {
@@ -53,9 +55,11 @@ impl Precision {
             Architecture::Decoder(config) => config.hidden_size,
             Architecture::Encoder(config) => config.hidden_size,
         };
-        if matches!(self.embedding, Storage::Blocks(_)) && hidden % BLOCK != 0 {
-            let supported =
-                format!("a multiple of {BLOCK} for q8 and q4; export f16 or f32 instead");
+        if matches!(self.embedding, Storage::Blocks(_)) && hidden % self.block != 0 {
+            let supported = format!(
+                "a multiple of {} for q8 and q4 in such blocks; export f16 or f32 instead",
+                self.block
+            );
             return Err(Error::unsupported(source, "hidden_size", hidden, supported));
         }
         Ok(())
