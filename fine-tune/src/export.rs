@@ -31,9 +31,9 @@ pub enum Weights {
     F32,
     /// 16-bit floats.
     F16,
-    /// 8 bits in blocks of 32, symmetric.
+    /// 8 bits in blocks, symmetric.
     Q8,
-    /// 4 bits in blocks of 32, with zero points.
+    /// 4 bits in blocks, with zero points.
     Q4,
 }
 
@@ -48,11 +48,17 @@ impl Weights {
         }
     }
 
-    /// How each kind of weight is stored; the choices are for [`Weights::Q4`] only.
-    pub fn precision(self, zero_points: ZeroPoints, four_bit_embedding: bool) -> Precision {
+    /// How each kind of weight is stored; the first two choices are for [`Weights::Q4`] only.
+    pub fn precision(
+        self,
+        zero_points: ZeroPoints,
+        four_bit_embedding: bool,
+        block: usize,
+    ) -> Precision {
         let both = |storage| Precision {
             linear: storage,
             embedding: storage,
+            block,
         };
         match self {
             Self::F32 => both(Storage::F32),
@@ -68,6 +74,7 @@ impl Weights {
                 } else {
                     Recipe::EightBits
                 }),
+                block,
             },
         }
     }
@@ -96,6 +103,8 @@ pub struct Request {
     pub four_bit_embedding: bool,
     /// Zero points of 4-bit linear layers.
     pub zero_points: ZeroPoints,
+    /// Columns that share a scale in q8 and q4: one of [`BLOCKS`](crate::quantise::BLOCKS).
+    pub block: usize,
     /// Longest sequence to export tables for, in tokens, when it is to be shorter than the model's own.
     pub context: Option<usize>,
     /// The folder to write.
@@ -107,7 +116,7 @@ pub struct Request {
 impl Request {
     fn precision(&self) -> Precision {
         self.weights
-            .precision(self.zero_points, self.four_bit_embedding)
+            .precision(self.zero_points, self.four_bit_embedding, self.block)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod error;
 pub mod evaluation;
 pub mod export;
 pub mod graph;
+pub mod home_commands;
 pub mod hygiene;
 pub mod metrics;
 pub mod onnx;

@@ -8,7 +8,7 @@ use super::Request;
 use crate::architecture::{Architecture, TensorSpec};
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Precision, Storage};
-use crate::quantise::{BLOCK, Recipe};
+use crate::quantise::Recipe;
 
 /// The metadata of an export, by key.
 pub(super) fn of(
@@ -41,8 +41,8 @@ pub(super) fn of(
         set("adapter", &adapter.to_string());
     }
     let recipe = json!({
-        "linear": recipe(precision.linear),
-        "embedding": recipe(precision.embedding),
+        "linear": recipe(precision.linear, precision.block),
+        "embedding": recipe(precision.embedding, precision.block),
     });
     set("quantisation", &recipe.to_string());
     let specs = architecture.tensors();
@@ -67,11 +67,11 @@ pub(super) fn parameters(specs: &[TensorSpec]) -> u64 {
 }
 
 /// How a kind of weight was stored, for people and tools.
-fn recipe(storage: Storage) -> serde_json::Value {
+fn recipe(storage: Storage, block: usize) -> serde_json::Value {
     let blocks = |bits: usize, zero_points: &str| {
         json!({
             "bits": bits,
-            "block": BLOCK,
+            "block": block,
             "zero_points": zero_points,
             "method": "least squared error, scales in f16",
         })

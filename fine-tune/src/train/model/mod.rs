@@ -48,6 +48,7 @@ use crate::comparison::Random;
 use crate::error::{Error, Result};
 use crate::export::{Weights, ZeroPoints};
 use crate::graph::Storage;
+use crate::quantise::BLOCK;
 use crate::train::layers::loss;
 use body::Body;
 use initial::Source;
@@ -251,7 +252,7 @@ fn rounded(
     spec: &TensorSpec,
     data: Vec<f32>,
 ) -> Vec<f32> {
-    let precision = weights.precision(ZeroPoints::Float, false);
+    let precision = weights.precision(ZeroPoints::Float, false, BLOCK);
     let positions = [
         "wpe.weight",
         "position_embeddings.weight",
@@ -270,9 +271,12 @@ fn rounded(
     let input_first = role == Role::Matrix
         && matches!(architecture, Architecture::Decoder(config) if config.family == DecoderFamily::Gpt2);
     if input_first && storage != Storage::F32 {
-        storage.rounded(tensor.transposed()).transposed().data
+        storage
+            .rounded(tensor.transposed(), BLOCK)
+            .transposed()
+            .data
     } else {
-        storage.rounded(tensor).data
+        storage.rounded(tensor, BLOCK).data
     }
 }
 
