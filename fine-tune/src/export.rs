@@ -11,7 +11,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
-use crate::card;
+use crate::card::{self, TrainingRecord};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{self, Precision, Storage};
@@ -176,7 +176,16 @@ pub fn export(
     let staging = Staging::new(&request.out, request.force)?;
 
     let base_digest = checkpoint.digest();
-    let metadata = metadata::of(&checkpoint, &architecture, request, precision, &base_digest);
+    let trained = request.adapter.as_deref().unwrap_or(&request.base);
+    let training = TrainingRecord::read(trained)?;
+    let metadata = metadata::of(
+        &checkpoint,
+        &architecture,
+        request,
+        precision,
+        &base_digest,
+        training.as_ref(),
+    );
     let specs = architecture.tensors();
     let started = Cell::new(0);
     let weights = |name: &str| {
