@@ -21,6 +21,10 @@
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+// Files that tests share with programs outside of this crate call it by its name.
+#[cfg(test)]
+extern crate self as furlong_core;
+
 pub mod activation;
 pub mod argmax;
 pub mod attention;

@@ -19,11 +19,14 @@ pub(crate) const MAX_GROUP: usize = 16;
 /// Bytes of the numbers in a record.
 pub(crate) const NUMBER_BYTES: usize = 16;
 
+/// Bytes of the numbers of a token in a record of [`Order::SplitPairs`] or [`Order::Halves`].
+pub(crate) const DSP_NUMBER_BYTES: usize = 12;
+
 /// How the records of a group look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    not(target_arch = "aarch64"),
-    allow(dead_code, reason = "some orders are AArch64 kernels' own")
+#[allow(
+    dead_code,
+    reason = "most orders belong to kernels of one architecture"
 )]
 pub(crate) enum Order {
     /// Codes, then `[d, d * Σq]` as f32 and `[-8 Σq, -128 Σq]` as i32. The kernels that are not AArch64's.
@@ -36,6 +39,13 @@ pub(crate) enum Order {
     /// The records of two tokens a, b in one: twice their starts as `[a, b, a, b]`, then `[d a, d b, d a, d b]`, the same of
     /// `d * Σq`, and eight codes of each in turn. What `smmla` wants. A group of one token is [`Order::Started`].
     StartedPairs { middle: i32 },
+    /// As pairs of 16-bit numbers, in groups of four codes a, b, c, d: `256 a - b, 256 c - d` and `b, d`. What `smlad` on 8-bit
+    /// weights wants. The records of a group of tokens are one: what each token's sums start at, the groups of all tokens in
+    /// turn, then `d` of each and `d * Σq` of each.
+    SplitPairs,
+    /// As pairs of 16-bit numbers: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 of each eight. What `smlad` on 4-bit weights
+    /// wants. Tokens lie as in [`Order::SplitPairs`].
+    Halves,
     /// Not quantised: one f32 a column and token.
     Float,
 }
@@ -65,6 +75,7 @@ impl Order {
             Order::Plain => block + NUMBER_BYTES,
             Order::Pairs4 => block * 4 + NUMBER_BYTES,
             Order::Started { .. } | Order::StartedPairs { .. } => 16 + block + NUMBER_BYTES,
+            Order::SplitPairs | Order::Halves => block * 2 + DSP_NUMBER_BYTES,
             Order::Float => block * 4,
         }
     }
@@ -83,6 +94,17 @@ pub fn activation_bytes(
 ) -> Result<usize, Error> {
     let (order, block) = match (format, kind) {
         (WeightFormat::F16 | WeightFormat::F32, _) => (Order::Float, 1),
+        (WeightFormat::Block { bits, block, .. }, IsaKind::ArmDsp) if block > 16 => {
+            let halves = bits == 4;
+            (
+                if halves {
+                    Order::Halves
+                } else {
+                    Order::SplitPairs
+                },
+                block,
+            )
+        }
         (WeightFormat::Block { block, .. }, IsaKind::Neon) => (Order::Pairs4, block),
         (WeightFormat::Block { block, .. }, IsaKind::NeonDotprod | IsaKind::NeonI8mm) => {
             (Order::Started { middle: 0 }, block)
@@ -153,6 +175,10 @@ impl ActivationLayout {
             (order, _) if isa != Isa::SCALAR => unsafe {
                 super::quantise_neon::quantise::<128>(order, x, place, records);
             },
+            #[cfg(arm_dsp)]
+            (Order::SplitPairs | Order::Halves, block) => {
+                super::quantise_arm_dsp::quantise(self.order, block, x, place, records);
+            }
             (_, 16) => quantise_plain::<16>(isa, x, place, records),
             (_, 32) => quantise_plain::<32>(isa, x, place, records),
             (_, 64) => quantise_plain::<64>(isa, x, place, records),

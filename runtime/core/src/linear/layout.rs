@@ -36,14 +36,36 @@ pub(crate) const fn part_of(block: usize) -> usize {
 #[cfg(target_arch = "x86_64")]
 pub(crate) const DENSE_PREFETCH: usize = 4096;
 
+/// How 8-bit codes are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signs {
+    /// As -128..=127.
+    Signed,
+    /// As 0..=255.
+    Unsigned,
+    /// Of the bytes of a part of a row, the first, third and so on as 0..=255, the others as -128..=127.
+    Alternating,
+}
+
+impl Signs {
+    /// What turns the `byte`-th code of a part of a row, as a file has it (0..=255), into what is stored; and back.
+    #[inline(always)]
+    pub(crate) fn flip(self, byte: usize) -> u8 {
+        match self {
+            Signs::Unsigned => 0,
+            Signs::Alternating if byte.is_multiple_of(2) => 0,
+            Signs::Signed | Signs::Alternating => 0x80,
+        }
+    }
+}
+
 /// How the code bytes of a tile's rows interleave within a part of a block: groups of `rows` rows, and within a
 /// group `unit` bytes of each row in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interleave {
     pub rows: usize,
     pub unit: usize,
-    /// 8-bit codes are stored as 0..=255 instead of -128..=127.
-    pub unsigned: bool,
+    pub signs: Signs,
     /// Rows whose scales lie together, before their offsets: a group of them is one load.
     pub param_rows: usize,
 }
@@ -53,7 +75,7 @@ impl Interleave {
     pub(crate) const DENSE: Interleave = Interleave {
         rows: 1,
         unit: 1,
-        unsigned: false,
+        signs: Signs::Signed,
         param_rows: ROW_TILE,
     };
 
@@ -62,6 +84,7 @@ impl Interleave {
     pub(crate) const fn of(kind: IsaKind) -> Interleave {
         let (rows, unit) = match kind {
             IsaKind::Scalar => (1, 8),
+            IsaKind::ArmDsp => (4, 4),
             IsaKind::Neon => (4, 2),
             IsaKind::NeonDotprod | IsaKind::NeonI8mm => (4, 4),
             IsaKind::Avx2 => (8, 4),
@@ -70,9 +93,13 @@ impl Interleave {
         Interleave {
             rows,
             unit,
-            unsigned: matches!(kind, IsaKind::Avx512Vnni),
+            signs: match kind {
+                IsaKind::Avx512Vnni => Signs::Unsigned,
+                IsaKind::ArmDsp => Signs::Alternating,
+                _ => Signs::Signed,
+            },
             param_rows: match kind {
-                IsaKind::NeonDotprod | IsaKind::NeonI8mm => rows,
+                IsaKind::ArmDsp | IsaKind::NeonDotprod | IsaKind::NeonI8mm => rows,
                 _ => ROW_TILE,
             },
         }
@@ -175,7 +202,7 @@ mod tests {
             let interleave = Interleave {
                 rows,
                 unit,
-                unsigned: false,
+                signs: Signs::Signed,
                 param_rows: ROW_TILE,
             };
             for row_bytes in [8, 16, 32] {

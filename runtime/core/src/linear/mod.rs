@@ -19,6 +19,8 @@
 //! vector lane, so no order is left to the instruction set.
 
 mod activations;
+#[cfg(arm_dsp)]
+mod arm_dsp;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -33,6 +35,8 @@ mod layout;
 mod neon;
 mod pack;
 mod packed;
+#[cfg(arm_dsp)]
+mod quantise_arm_dsp;
 #[cfg(target_arch = "aarch64")]
 mod quantise_neon;
 mod scalar;
@@ -96,6 +100,12 @@ impl LinearKernel {
                 // Sums of pairs over several parts don't fit the registers: `sdot` reads the same bytes.
                 WeightFormat::Block { block: 33.., .. } => dotprod::implementation(format),
                 _ => i8mm::implementation(format),
+            },
+            #[cfg(arm_dsp)]
+            crate::IsaKind::ArmDsp => match format {
+                // Not worth the code: their floats alone cost as much as the products.
+                WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
+                _ => arm_dsp::implementation(format),
             },
             _ => scalar::implementation(format),
         };

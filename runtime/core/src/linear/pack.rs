@@ -77,9 +77,11 @@ fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave:
     let source = if bits == 4 {
         source
     } else {
-        let flip = if interleave.unsigned { 0 } else { 0x80 };
         let (even, odd) = ordered.split_at_mut(source.len() / 2);
-        for ((even, odd), &[a, b]) in even.iter_mut().zip(odd).zip(source.as_chunks::<2>().0) {
+        let pairs = source.as_chunks::<2>().0.iter().enumerate();
+        for ((even, odd), (byte, &[a, b])) in even.iter_mut().zip(odd).zip(pairs) {
+            // Both halves have an even number of bytes.
+            let flip = interleave.signs.flip(byte);
             (*even, *odd) = (a ^ flip, b ^ flip);
         }
         ordered.get(..source.len()).unwrap_or(&[])
@@ -187,11 +189,7 @@ pub(crate) fn unpack_blocks(
                 }) - 8
             } else {
                 let [byte] = take(codes, interleave.position(row, place, shape.row_bytes));
-                if interleave.unsigned {
-                    i32::from(byte) - 128
-                } else {
-                    i32::from(byte as i8)
-                }
+                i32::from(byte ^ interleave.signs.flip(place)) - 128
             };
             *out = code as f32 * scale + offset;
         }

@@ -29,6 +29,10 @@ impl PackedLayout {
             WeightFormat::Block { block, .. } if !matches!(block, 16 | 32 | 64 | 128) => {
                 return Err(Error::BlockSize(u32::from(block)));
             }
+            // Microcontrollers have no kernel of their own for these.
+            WeightFormat::Block { block: 16, .. } if kind.is_microcontroller() => {
+                Interleave::of(IsaKind::Scalar)
+            }
             WeightFormat::Block { .. } => Interleave::of(kind),
             WeightFormat::F16 | WeightFormat::F32 => Interleave::DENSE,
         };

@@ -102,7 +102,7 @@ unsafe fn dot_part<const BITS: u8>(weights: *const u8, bytes: usize, codes: *con
 
 /// # Safety
 /// See [`super::kernel::TileFn`].
-unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
+pub(super) unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
     let mut acc = [[0f32; ROW_TILE]; TOKENS];
     for column in 0..tile.shape.blocks {
         for (token, acc) in acc.iter_mut().enumerate() {

@@ -1,5 +1,7 @@
 //! Every instruction set of this CPU against the scalar twin, bit for bit, and the twin against the formula.
 
+mod samples;
+
 use super::*;
 use crate::{BlockWeights, DenseWeights, Floats, IsaKind, ZeroPoints, f16, gather::gather_row};
 use proptest::prelude::*;
@@ -19,23 +21,12 @@ struct Sample {
     halves: Vec<f16>,
 }
 
-/// A cheap sequence of bytes, the same on every machine.
 fn bytes(count: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let step = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..count).map(step).collect()
+    samples::bytes(seed).take(count).collect()
 }
 
 fn floats(count: usize, seed: u64) -> Vec<f32> {
-    bytes(count, seed)
-        .into_iter()
-        .map(|b| (f32::from(b) - 127.5) / 50.0)
-        .collect()
+    samples::floats(seed).take(count).collect()
 }
 
 impl Sample {
@@ -392,6 +383,7 @@ fn each_format_and_isa_has_its_own_kernel() {
     for isa in Isa::available() {
         let (quantised, dense) = match isa.kind() {
             IsaKind::Scalar => ("scalar", "scalar"),
+            IsaKind::ArmDsp => ("arm-dsp", "scalar"),
             IsaKind::Neon => ("neon", "neon"),
             IsaKind::NeonDotprod => ("neon-dotprod", "neon"),
             IsaKind::NeonI8mm => ("neon-i8mm", "neon"),
@@ -433,6 +425,16 @@ fn results_are_the_same_on_every_machine() {
         }
     }
     assert_eq!(hash, 7_187_196_906_796_751_290);
+}
+
+/// What boards without an operating system compute too.
+#[test]
+fn small_products_have_the_digest_of_every_machine() {
+    let mut memory = std::vec![0.0; 12 * 1024 / 4];
+    for isa in Isa::available() {
+        let digest = samples::digest(isa, &mut memory);
+        assert_eq!(digest, Some(samples::DIGEST), "{}", isa.name());
+    }
 }
 
 #[test]

@@ -106,13 +106,14 @@ pub struct Header {
 }
 
 /// Numbers that stand for instruction sets in a plan. They never change.
-const ISA_CODES: [(u8, IsaKind); 6] = [
+const ISA_CODES: [(u8, IsaKind); 7] = [
     (0, IsaKind::Scalar),
     (1, IsaKind::Neon),
     (2, IsaKind::NeonDotprod),
     (3, IsaKind::NeonI8mm),
     (4, IsaKind::Avx2),
     (5, IsaKind::Avx512Vnni),
+    (6, IsaKind::ArmDsp),
 ];
 
 impl Header {
