@@ -51,7 +51,7 @@ impl<'p> Profile<'p> {
             if sum > 0 {
                 let percent = sum.saturating_mul(100).checked_div(all).unwrap_or(0);
                 defmt::info!(
-                    "{=u64:2} % {=u64} {=str}: {=str}",
+                    "{=u64} % {=u64} {=str}: {=str}",
                     percent,
                     sum,
                     counter::UNIT,

@@ -65,8 +65,13 @@ pub struct AttentionShape {
     pub visible: Visible,
 }
 
-/// Query heads that are computed side by side.
-const HEADS: usize = 4;
+/// Query heads that are computed side by side, so that keys and values are read and widened once for all of them. A microcontroller
+/// takes one at a time: it has few registers, and each number of heads is a copy of the code in flash.
+const HEADS: usize = if cfg!(all(target_arch = "arm", target_os = "none")) {
+    1
+} else {
+    4
+};
 
 /// Attention of `group` query heads of `tokens` tokens over one key/value head.
 ///

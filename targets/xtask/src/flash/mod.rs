@@ -5,7 +5,7 @@ mod firmware;
 mod hints;
 
 pub use deliver::watch_emulated;
-pub use firmware::{Build, lint, program};
+pub use firmware::{Build, Contents, lint, program};
 
 use crate::board::{Board, Runner};
 use crate::shell::{self, say};
@@ -64,11 +64,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 Some(plan) => plan.clone(),
                 None => plan(&board, options.model.as_deref(), options.context)?,
             };
+            // Standard input and serial lines can be typed into; a probe's buffers want a person at a terminal.
+            let built_in = match board.run {
+                Runner::Probe { .. } | Runner::Uf2 { .. } => options.prompt.as_deref(),
+                _ => None,
+            };
             let build = Build {
                 plan: Some(&plan),
-                prompt: options.prompt.as_deref(),
+                prompt: built_in,
+                ..Build::default()
             };
-            program(&board, &build)?
+            program(&board, "furlong-firmware", &build)?
         }
     };
     deliver::run(&board, &program, options.prompt.as_deref())
