@@ -12,6 +12,7 @@ mod files;
 mod generate;
 mod likelihood;
 mod lookup;
+mod lowered;
 mod namespaces;
 mod pieces;
 mod python_json;
@@ -26,6 +27,7 @@ pub use generate::{
     FinishReason, GenerateOptions, Generation, Generator, LookupStats, Timings, TokenModel,
 };
 pub use likelihood::Likelihood;
+pub(crate) use lowered::LoweredText;
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message};
