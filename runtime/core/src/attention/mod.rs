@@ -65,6 +65,18 @@ pub struct AttentionShape {
     pub visible: Visible,
 }
 
+impl AttentionShape {
+    /// The same: neither dimension is 0 where this is called, and saying so leaves out the code for when one is.
+    #[inline(always)]
+    fn positive(&self) -> AttentionShape {
+        AttentionShape {
+            head_dim: self.head_dim.max(1),
+            value_dim: self.value_dim.max(1),
+            ..*self
+        }
+    }
+}
+
 /// Query heads that are computed side by side, so that keys and values are read and widened once for all of them. A microcontroller
 /// takes one at a time: it has few registers, and each number of heads is a copy of the code in flash.
 const HEADS: usize = if cfg!(all(target_arch = "arm", target_os = "none")) {
@@ -91,6 +103,7 @@ pub fn attend(
     mut out: MatrixMut<'_>,
 ) -> Result<(), Error> {
     let positions = check(shape, queries, keys, values, &out)?;
+    let shape = &shape.positive();
     for token in 0..shape.tokens {
         let (start, end) = visible_range(shape.visible, token, positions);
         let queries = queries
@@ -156,7 +169,7 @@ fn check(
         return Err(Error::Shape);
     }
     check_queries(shape, queries, out)?;
-    let positions = keys.len() / shape.head_dim;
+    let positions = keys.len() / shape.head_dim.max(1);
     if positions * shape.head_dim != keys.len() {
         return Err(Error::Length(Operand::Keys));
     }

@@ -5,6 +5,7 @@
 
 use super::activations::{DSP_NUMBER_BYTES, Order, Place, scale_and_inverse};
 use crate::math::ROUND;
+use crate::pieces::pieces_mut;
 use core::arch::naked_asm;
 
 /// The largest block.
@@ -14,12 +15,12 @@ const MAX_BLOCK: usize = 128;
 /// too short for them.
 pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, records: &mut [u8]) {
     let step = order.record_bytes(block) * place.size;
-    let blocks = x.len().div_ceil(block);
+    let blocks = x.len().div_ceil(block.max(1));
     // The sizes of groups this order comes in.
     if records.len() < blocks * step || place.token >= place.size || place.size > 2 {
         return;
     }
-    for (x, record) in x.chunks(block).zip(records.chunks_exact_mut(step)) {
+    for (x, record) in x.chunks(block.max(1)).zip(pieces_mut(records, step)) {
         let mut padded = [0f32; MAX_BLOCK];
         let x = match padded.get_mut(..block) {
             Some(padded) if x.len() < block => {

@@ -12,7 +12,7 @@ use crate::shell::{self, say};
 use crate::{build, packages, workspace};
 use anyhow::{Result, bail};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// What to flash, and where.
@@ -30,6 +30,12 @@ pub struct Options {
     /// How many tokens prompt and answer may have together
     #[arg(long, default_value_t = 64, conflicts_with_all = ["plan", "program"])]
     context: usize,
+    /// Format of the cache of keys and values: f16, f32 or q8, which takes little more than half of f16
+    #[arg(long, default_value = "f16", conflicts_with_all = ["plan", "program"])]
+    kv: String,
+    /// How many tokens of a prompt are read at once: fewer take less memory
+    #[arg(long, default_value_t = 4, conflicts_with_all = ["plan", "program"])]
+    tile: usize,
     /// A plan that `furlong plan` has made, in place of a model
     #[arg(long, value_name = "FILE", conflicts_with = "program")]
     plan: Option<PathBuf>,
@@ -62,7 +68,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         None => {
             let plan = match &options.plan {
                 Some(plan) => plan.clone(),
-                None => plan(&board, options.model.as_deref(), options.context)?,
+                None => plan(&board, options)?,
             };
             // Standard input and serial lines can be typed into; a probe's buffers want a person at a terminal.
             let built_in = match board.run {
@@ -81,16 +87,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The plan of a model for a board. Fails when it doesn't fit there, saying what would.
-fn plan(board: &Board, model: Option<&Path>, context: usize) -> Result<PathBuf> {
+fn plan(board: &Board, options: &Options) -> Result<PathBuf> {
     say("flash: building furlong, which plans (the first time takes some minutes)");
     let furlong = build::furlong(&Board::load("host")?)?;
     let folder = workspace::target()?.join("firmware");
     std::fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{}.plan", board.id));
     let mut command = Command::new(furlong);
-    command.arg("plan").args(model);
+    command.arg("plan").args(&options.model);
     command
-        .args(["--board", &board.id, "--context", &context.to_string()])
+        .args(["--board", &board.id, "--kv", &options.kv])
+        .args(["--context", &options.context.to_string()])
+        .args(["--tile", &options.tile.to_string()])
         .arg("--out")
         .arg(&file);
     say(format!("flash: {}", shell::show(&command)));
