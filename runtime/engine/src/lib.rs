@@ -15,6 +15,7 @@ mod compile;
 mod decoder_tests;
 mod encode;
 mod error;
+mod files;
 mod fixes;
 mod graph;
 mod import;
@@ -34,6 +35,7 @@ mod weights;
 
 pub use array::{Array, ArrayData};
 pub use error::Error;
+pub use files::{EmbeddedModel, ModelFiles};
 pub use graph::{Graph, GraphOptions, GraphValue};
 pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp, UnsupportedOps};
 pub use lower::{BufferRow, Certificate, LoweredModel, OpRow, PlanOptions, TensorRow};

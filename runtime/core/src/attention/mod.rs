@@ -28,6 +28,18 @@ pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
 use crate::{Error, Floats, Isa, MatrixMut, Operand};
 
+impl AttentionShape {
+    /// The same: neither dimension is 0 where this is called, and saying so leaves out the code for when one is.
+    #[inline(always)]
+    fn positive(&self) -> AttentionShape {
+        AttentionShape {
+            head_dim: self.head_dim.max(1),
+            value_dim: self.value_dim.max(1),
+            ..*self
+        }
+    }
+}
+
 /// Which positions a token sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -65,25 +77,9 @@ pub struct AttentionShape {
     pub visible: Visible,
 }
 
-impl AttentionShape {
-    /// The same: neither dimension is 0 where this is called, and saying so leaves out the code for when one is.
-    #[inline(always)]
-    fn positive(&self) -> AttentionShape {
-        AttentionShape {
-            head_dim: self.head_dim.max(1),
-            value_dim: self.value_dim.max(1),
-            ..*self
-        }
-    }
-}
-
-/// Query heads that are computed side by side, so that keys and values are read and widened once for all of them. A microcontroller
-/// takes one at a time: it has few registers, and each number of heads is a copy of the code in flash.
-const HEADS: usize = if cfg!(all(target_arch = "arm", target_os = "none")) {
-    1
-} else {
-    4
-};
+/// Query heads that are computed side by side. One on microcontrollers, where four copies of the code would not fit beside a
+/// model; each head's result is the same.
+const HEADS: usize = if cfg!(target_arch = "arm") { 1 } else { 4 };
 
 /// Attention of `group` query heads of `tokens` tokens over one key/value head.
 ///

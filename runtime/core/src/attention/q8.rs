@@ -122,8 +122,8 @@ pub fn attend_q8(
         for (queries, out) in heads {
             match queries.len() / shape.head_dim {
                 1 if HEADS > 1 => online::<1>(isa, shape, queries, keys, values, out),
-                2 if HEADS > 2 => online::<2>(isa, shape, queries, keys, values, out),
-                3 if HEADS > 3 => online::<3>(isa, shape, queries, keys, values, out),
+                2 if HEADS > 1 => online::<2>(isa, shape, queries, keys, values, out),
+                3 if HEADS > 1 => online::<3>(isa, shape, queries, keys, values, out),
                 _ => online::<HEADS>(isa, shape, queries, keys, values, out),
             }
         }

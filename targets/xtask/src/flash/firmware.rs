@@ -45,7 +45,10 @@ pub fn program(board: &Board, name: &str, build: &Build) -> Result<PathBuf> {
     let kind = if example { "--example" } else { "--bin" };
     command.args([kind, name, "--quiet"]);
     shell::run(&mut command)?;
-    keep(board, if example { "examples" } else { "" }, name)
+    match example {
+        true => toolchain::keep(&board.id, &board.triple, &format!("examples/{name}")),
+        false => toolchain::keep(&board.id, &board.triple, name),
+    }
 }
 
 /// `cargo SUBCOMMAND` of the firmware's workspace for a board.
@@ -74,23 +77,6 @@ fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
         command.env("DEFMT_LOG", build.log);
     }
     Ok(command)
-}
-
-/// Copies what was built to a place that the next board's build leaves alone.
-fn keep(board: &Board, folder: &str, name: &str) -> Result<PathBuf> {
-    let folders = [workspace::target()?, workspace::target()?.join("cross")];
-    let built = folders
-        .iter()
-        .map(|target| target.join(&board.triple).join("release"))
-        .map(|release| release.join(folder).join(name))
-        .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
-        .max();
-    let (_, built) = built.with_context(|| format!("the build left no program called {name}"))?;
-    let folder = workspace::target()?.join("firmware");
-    fs::create_dir_all(&folder)?;
-    let kept = folder.join(format!("{}-{name}.elf", board.id));
-    fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
-    Ok(kept)
 }
 
 /// Formatting, warnings and the console's own tests.
