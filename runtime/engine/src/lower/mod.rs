@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use furlong_core::IsaKind;
 use furlong_core::plan::{CacheFormat, Content, Header, Plan, PlanKind, WORDS_PER_BYTE};
 use furlong_core::sampler::SamplingParams;
+use sha2::{Digest, Sha256};
 use tract_core::internal::*;
 use tract_onnx::tract_hir::infer::InferenceModelExt;
 
@@ -29,7 +30,7 @@ use crate::pool::Pool;
 use crate::rewrite::{DOMAIN, Rewritten};
 use crate::text::LoweredText;
 use crate::weights::{Contents, cache};
-use crate::{Error, KvFormat, ModelKind, compile, ops, plan};
+use crate::{Error, KvFormat, ModelFiles, ModelKind, compile, ops, plan};
 use program::{Extent, Program, Sizes};
 
 /// Candidates that a plan which takes the likeliest token has room for all the same, for callers with other ideas.
@@ -96,22 +97,38 @@ impl LoweredModel {
     /// # Errors
     /// As [`Model::load`](crate::Model::load); [`Error::Unsupported`] for a graph with something that plans have no op for.
     pub fn load(path: &Path, options: &PlanOptions) -> Result<LoweredModel, Error> {
-        LoweredModel::from_onnx(OnnxModel::open(path)?, options)
+        let onnx = OnnxModel::open(path)?;
+        let folder = ModelFiles::Folder(onnx.folder().to_owned());
+        LoweredModel::lower(onnx, Some(&folder), options)
     }
 
-    /// As [`LoweredModel::load`], from a model that has been opened.
+    /// As [`LoweredModel::load`], from the files of a model wherever they are.
+    ///
+    /// # Errors
+    /// As [`LoweredModel::load`].
+    pub fn load_files(files: &ModelFiles, options: &PlanOptions) -> Result<LoweredModel, Error> {
+        LoweredModel::lower(OnnxModel::open_files(files)?, Some(files), options)
+    }
+
+    /// As [`LoweredModel::load`], from a model that has been opened. The plan has no tokenizer.
     ///
     /// # Errors
     /// As [`LoweredModel::load`].
     pub fn from_onnx(onnx: OnnxModel, options: &PlanOptions) -> Result<LoweredModel, Error> {
+        LoweredModel::lower(onnx, None, options)
+    }
+
+    fn lower(
+        onnx: OnnxModel,
+        files: Option<&ModelFiles>,
+        options: &PlanOptions,
+    ) -> Result<LoweredModel, Error> {
         if kind(&onnx) != ModelKind::Decoder {
             let reason = "a plan of an encoder can't be made yet; run it on a board with Linux";
             return Err(Error::unsupported(onnx.path(), reason));
         }
-        // A model that was in memory has no folder.
-        let folder = (!onnx.files().is_empty()).then(|| onnx.folder().to_owned());
         let stated = onnx.metadata("furlong.context_length").map(str::to_owned);
-        let source = cache::sources_digest(onnx.files());
+        let source = digest(&onnx, files);
         let Rewritten {
             model,
             mut specs,
@@ -146,9 +163,9 @@ impl LoweredModel {
         let room = candidates(&options.sampling, vocabulary);
         let candidates = program.buffer("candidates", Content::Words, Extent::Fixed(room), 2);
         program.keep(candidates, (sampling, sampling));
-        let text = match folder {
-            Some(folder) => LoweredText::of(&folder, vocabulary)?,
-            None => LoweredText::without("the model comes without a folder"),
+        let text = match files {
+            Some(files) => LoweredText::of(files, vocabulary)?,
+            None => LoweredText::without("the model comes without its files"),
         };
         let work = text.section.is_ok().then(|| {
             let room = (TEXT_BYTES_PER_TOKEN * context).clamp(LEAST_TEXT_BYTES, MOST_TEXT_BYTES);
@@ -247,6 +264,20 @@ impl LoweredModel {
         let reason = "it is too large for a plan, whose sizes have 32 bits and whose parts have 16; ask for a shorter context";
         Error::unsupported(&self.path, reason)
     }
+}
+
+/// SHA-256 of the model's files: of each its length, then its bytes.
+fn digest(onnx: &OnnxModel, files: Option<&ModelFiles>) -> [u8; 32] {
+    let Some(ModelFiles::Embedded(embedded)) = files else {
+        return cache::sources_digest(onnx.files());
+    };
+    let mut digest = Sha256::new();
+    let names = ["model.onnx", "model.onnx.data"];
+    for bytes in names.into_iter().filter_map(|name| embedded.file(name)) {
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    }
+    digest.finalize().into()
 }
 
 /// The typed and decluttered graph of a rewritten model, with placeholders for our ops.

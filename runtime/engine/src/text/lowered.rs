@@ -4,16 +4,15 @@
 //! tokenizers are left out, with the reason: such a plan reads and writes tokens.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::SystemTime;
 
 use furlong_core::plan::{LOWER_BYTES, MERGE_BYTES, NO_TOKEN, TokenizerCounts};
 use serde_json::Value;
 
-use super::files::{TOKENIZER_LIMIT, read_optional};
 use super::pieces::{Pieces, byte_characters};
+use super::tokenizer::{TOKENIZER_FILE, TOKENIZER_LIMIT};
 use super::{ChatTemplate, Message, Tokenizer};
-use crate::Error;
+use crate::{Error, ModelFiles};
 
 /// Stands for the prompt while the template is looked at.
 const PROMPT: &str = "furlongpromptfurlong";
@@ -28,19 +27,19 @@ pub(crate) struct LoweredText {
 }
 
 impl LoweredText {
-    /// The texts of the model in `folder`, whose logits are of `vocabulary` tokens.
+    /// The texts of the model of these files, whose logits are of `vocabulary` tokens.
     ///
     /// # Errors
     /// Files that are there but can't be read.
-    pub(crate) fn of(folder: &Path, vocabulary: usize) -> Result<LoweredText, Error> {
-        let path = folder.join("tokenizer.json");
-        let Some(bytes) = read_optional(&path, TOKENIZER_LIMIT)? else {
+    pub(crate) fn of(files: &ModelFiles, vocabulary: usize) -> Result<LoweredText, Error> {
+        let path = files.path(TOKENIZER_FILE);
+        let Some(bytes) = files.read(TOKENIZER_FILE, TOKENIZER_LIMIT)? else {
             return Ok(LoweredText::without(
                 "the model's folder has no tokenizer.json",
             ));
         };
-        let tokenizer = Tokenizer::load(folder)?;
-        let template = ChatTemplate::load(folder)?;
+        let tokenizer = Tokenizer::load_files(files)?;
+        let template = ChatTemplate::load_files(files)?;
         let json: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Error::invalid(&path, "JSON", error.to_string()))?;
         let mut ends = [NO_TOKEN; 4];
@@ -384,7 +383,7 @@ mod tests {
         for lowers in [false, true] {
             let folder = folder(lowers);
             let tokenizer = Tokenizer::load(&folder).unwrap();
-            let text = LoweredText::of(&folder, tokenizer.vocab_size()).unwrap();
+            let text = LoweredText::of(&folder.as_path().into(), tokenizer.vocab_size()).unwrap();
             std::fs::remove_dir_all(&folder).unwrap();
             let section = text.section.unwrap();
             let board = BoardTokenizer::of_section(&section, 700).unwrap();

@@ -138,6 +138,11 @@ impl Contents {
         Ok(serde_json::from_str(&shell::capture(&mut command)?)?)
     }
 
+    /// Whether a function with this in its name is there.
+    pub fn has(&self, part: &str) -> bool {
+        self.symbols.iter().any(|symbol| symbol.name.contains(part))
+    }
+
     /// The size of a section; 0 if there is none.
     pub fn bytes(&self, section: &str) -> u64 {
         let found = self.sections.iter().find(|part| part.name == section);
