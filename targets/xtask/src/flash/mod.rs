@@ -15,6 +15,9 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+/// The model that is flashed unless another is named: the one that is built into `furlong`.
+const BUILT_IN: &str = "targets/linux/models/home-commands";
+
 /// What to flash, and where.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -88,13 +91,23 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// The plan of a model for a board. Fails when it doesn't fit there, saying what would.
 fn plan(board: &Board, options: &Options) -> Result<PathBuf> {
+    let model = match &options.model {
+        Some(model) => model.clone(),
+        None => workspace::root()?.join(BUILT_IN),
+    };
+    if !model.join("model.onnx").is_file() {
+        bail!(
+            "{}: no model is there; name the folder of one with --model (`fine-tune export` makes it)",
+            model.display()
+        );
+    }
     say("flash: building furlong, which plans (the first time takes some minutes)");
     let furlong = build::furlong(&Board::load("host")?)?;
     let folder = workspace::target()?.join("firmware");
     std::fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{}.plan", board.id));
     let mut command = Command::new(furlong);
-    command.arg("plan").args(&options.model);
+    command.arg("plan").arg(&model);
     command
         .args(["--board", &board.id, "--kv", &options.kv])
         .args(["--context", &options.context.to_string()])
