@@ -164,7 +164,7 @@ impl TileShape {
                 let part = part_of(usize::from(block));
                 (
                     columns.div_ceil(usize::from(block).max(1)),
-                    usize::from(block) / part,
+                    usize::from(block) / part.max(1),
                     part * usize::from(bits) / 8,
                     kinds * PARAM_BYTES,
                     ROW_TILE * 4,
