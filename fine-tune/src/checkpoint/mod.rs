@@ -12,7 +12,7 @@ pub mod gguf;
 mod licence;
 mod names;
 pub mod safetensors;
-pub(crate) mod sentence;
+mod sentence;
 mod sidecars;
 mod stored;
 mod tensor;

@@ -3,12 +3,8 @@
 use std::path::Path;
 
 use serde_json::Value;
-#[cfg(feature = "train")]
-use serde_json::json;
 
 use super::files::{self, SETTINGS_LIMIT};
-#[cfg(feature = "train")]
-use crate::architecture::EncoderConfig;
 use crate::architecture::Pooling;
 use crate::architecture::config::{Fields, SentenceHead};
 use crate::error::{Error, Result};
@@ -42,38 +38,6 @@ pub fn read(folder: &Path) -> Result<SentenceHead> {
         }
     }
     Ok(head)
-}
-
-/// Writes the files that [`read`] reads, for the encoder whose checkpoint is in `folder`. None for one that embeds no sentences.
-#[cfg(feature = "train")]
-pub fn write(folder: &Path, config: &EncoderConfig) -> Result<()> {
-    let mode = match config.pooling {
-        Pooling::None => return Ok(()),
-        Pooling::Mean => "pooling_mode_mean_tokens",
-        Pooling::Cls => "pooling_mode_cls_token",
-        Pooling::Max => "pooling_mode_max_tokens",
-    };
-    let kinds = [("Transformer", ""), ("Pooling", "1_Pooling")];
-    let normalise = config.normalise.then_some(("Normalize", "2_Normalize"));
-    let modules: Vec<Value> = (0..)
-        .zip(kinds.into_iter().chain(normalise))
-        .map(|(index, (kind, path)): (usize, _)| {
-            let kind = format!("sentence_transformers.models.{kind}");
-            json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
-        })
-        .collect();
-    let put = |name: &str, value: Value| {
-        let path = folder.join(name);
-        std::fs::write(&path, format!("{value:#}\n")).map_err(Error::io(&path))
-    };
-    put("modules.json", Value::Array(modules))?;
-    let pooling = folder.join("1_Pooling");
-    std::fs::create_dir_all(&pooling).map_err(Error::io(&pooling))?;
-    let width = config.hidden_size;
-    put(
-        "1_Pooling/config.json",
-        json!({ "word_embedding_dimension": width, mode: true }),
-    )
 }
 
 fn pooling(folder: &Path, module: &str) -> Result<Pooling> {

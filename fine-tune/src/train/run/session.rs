@@ -22,7 +22,6 @@ use super::summary::{Summary, losses};
 use super::trainer::{Ended, Progress, Records, Trainer, set_parameters};
 use crate::architecture::Architecture;
 use crate::card::{TrainingRecord, replace};
-use crate::checkpoint::sentence;
 use crate::data::{BadLine, DataFile};
 use crate::error::{Error, Result};
 use crate::train::data::{SampleSet, SampleWriter, WriterOptions};
@@ -205,12 +204,7 @@ impl Run {
             self.trainer.restore_best()?;
             let (model, out) = (self.trainer.model(), self.files.out());
             match self.settings.method() {
-                Method::Full => {
-                    model.write_checkpoint(out, &self.source.sidecars)?;
-                    if let Architecture::Encoder(config) = model.architecture() {
-                        sentence::write(out, config)?;
-                    }
-                }
+                Method::Full => model.write_checkpoint(out, &self.source.sidecars)?,
                 Method::Lora => model.write_adapter(out, &self.source.name())?,
             }
         }
