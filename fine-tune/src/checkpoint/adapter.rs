@@ -11,7 +11,10 @@ use crate::architecture::config::Fields;
 use crate::architecture::{Architecture, DecoderFamily};
 use crate::error::{Error, Result};
 
+mod factors;
 mod settings;
+
+pub use factors::Factors;
 
 use settings::Settings;
 

@@ -40,8 +40,17 @@ pub(super) fn of(
         let adapter = json!({ "name": adapter.name(), "digest": adapter.digest() });
         set("adapter", &adapter.to_string());
     }
+    let mut linear = recipe(precision.linear);
+    if let Some(calibration) = &request.calibration {
+        let text = calibration.text.file_name().unwrap_or_default();
+        linear["rounding"] = json!({
+            "method": "GPTQ: errors are made up for, columns in the order of their inputs' size",
+            "text": text.to_string_lossy(),
+            "tokens": calibration.tokens,
+        });
+    }
     let recipe = json!({
-        "linear": recipe(precision.linear),
+        "linear": linear,
         "embedding": recipe(precision.embedding),
     });
     set("quantisation", &recipe.to_string());

@@ -4,6 +4,7 @@ mod buffer;
 pub(crate) mod cache;
 mod contents;
 mod int8;
+mod low_rank;
 mod model;
 mod packed;
 mod packing;
@@ -14,8 +15,9 @@ pub(crate) use buffer::Buffer;
 pub(crate) use cache::Cache;
 pub(crate) use contents::Contents;
 pub(crate) use int8::PackedInt8;
+pub(crate) use low_rank::{Change, ChangePart, LowRank, SidePath};
 pub(crate) use model::{PackError, PackedModel};
-pub(crate) use packed::{PackedLinear, PackedMatrix};
+pub(crate) use packed::{LinearScratch, PackedLinear, PackedMatrix};
 pub(crate) use prepare::prepare;
 pub(crate) use table::RowTable;
 
