@@ -167,7 +167,7 @@ fn measure(
     fs::create_dir_all(home).with_context(|| format!("creating {}", home.display()))?;
     let there = match board.run {
         Runner::Ssh { .. } => "criterion".to_string(),
-        Runner::Host | Runner::Emulated { .. } => home.display().to_string(),
+        _ => home.display().to_string(),
     };
     let environment = [
         ("CRITERION_HOME", there.as_str()),
