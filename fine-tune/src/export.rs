@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::calibrate::{Rounded, Windows, calibrate};
@@ -28,15 +28,16 @@ pub const MODEL_FILE: &str = "model.onnx";
 pub const DATA_FILE: &str = "model.onnx.data";
 
 /// What the weights of linear layers, embedding and head become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weights {
     /// 32-bit floats.
     F32,
     /// 16-bit floats.
     F16,
-    /// 8 bits in blocks of 32, symmetric.
+    /// 8 bits in blocks, symmetric.
     Q8,
-    /// 4 bits in blocks of 32, with zero points.
+    /// 4 bits in blocks, with zero points.
     Q4,
 }
 
@@ -48,6 +49,37 @@ impl Weights {
             Self::F16 => "f16",
             Self::Q8 => "q8",
             Self::Q4 => "q4",
+        }
+    }
+
+    /// How each kind of weight is stored; the first two choices are for [`Weights::Q4`] only.
+    pub fn precision(
+        self,
+        zero_points: ZeroPoints,
+        four_bit_embedding: bool,
+        block: usize,
+    ) -> Precision {
+        let both = |storage| Precision {
+            linear: storage,
+            embedding: storage,
+            block,
+        };
+        match self {
+            Self::F32 => both(Storage::F32),
+            Self::F16 => both(Storage::F16),
+            Self::Q8 => both(Storage::Blocks(Recipe::EightBits)),
+            Self::Q4 => Precision {
+                linear: Storage::Blocks(match zero_points {
+                    ZeroPoints::Float => Recipe::FourBitsFloatZero,
+                    ZeroPoints::Packed => Recipe::FourBits,
+                }),
+                embedding: Storage::Blocks(if four_bit_embedding {
+                    Recipe::FourBits
+                } else {
+                    Recipe::EightBits
+                }),
+                block,
+            },
         }
     }
 }
@@ -93,6 +125,8 @@ pub struct Request {
     pub zero_points: ZeroPoints,
     /// A text whose help makes up for errors of rounding.
     pub calibration: Option<Calibration>,
+    /// Columns that share a scale in q8 and q4: one of [`BLOCKS`](crate::quantise::BLOCKS).
+    pub block: usize,
     /// Longest sequence to export tables for, in tokens, when it is to be shorter than the model's own.
     pub context: Option<usize>,
     /// The folder to write.
@@ -103,26 +137,8 @@ pub struct Request {
 
 impl Request {
     fn precision(&self) -> Precision {
-        let both = |storage| Precision {
-            linear: storage,
-            embedding: storage,
-        };
-        match self.weights {
-            Weights::F32 => both(Storage::F32),
-            Weights::F16 => both(Storage::F16),
-            Weights::Q8 => both(Storage::Blocks(Recipe::EightBits)),
-            Weights::Q4 => Precision {
-                linear: Storage::Blocks(match self.zero_points {
-                    ZeroPoints::Float => Recipe::FourBitsFloatZero,
-                    ZeroPoints::Packed => Recipe::FourBits,
-                }),
-                embedding: Storage::Blocks(if self.four_bit_embedding {
-                    Recipe::FourBits
-                } else {
-                    Recipe::EightBits
-                }),
-            },
-        }
+        self.weights
+            .precision(self.zero_points, self.four_bit_embedding, self.block)
     }
 }
 
@@ -250,13 +266,19 @@ fn calibrated(
         });
     };
     let windows = Windows::read(text, checkpoint, *tokens)?;
-    calibrate(checkpoint, recipe, &windows, &|block, blocks| {
-        progress(Progress {
-            tensor: block,
-            tensors: blocks,
-            name: "calibrating",
-        })
-    })
+    calibrate(
+        checkpoint,
+        recipe,
+        precision.block,
+        &windows,
+        &|block, blocks| {
+            progress(Progress {
+                tensor: block,
+                tensors: blocks,
+                name: "calibrating",
+            })
+        },
+    )
 }
 
 /// The architecture with its context cut to `context` tokens.

@@ -21,6 +21,7 @@ fn request(name: &str, weights: Weights, out: PathBuf) -> Request {
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
         calibration: None,
+        block: furlong_fine_tune::quantise::BLOCK,
         context: None,
         out,
         force: false,

@@ -43,6 +43,7 @@ fn request(name: &str, adapter: Option<&str>, weights: Weights, home: &Path) -> 
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
         calibration: None,
+        block: furlong_fine_tune::quantise::BLOCK,
         context: None,
         out,
         force: true,

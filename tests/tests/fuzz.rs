@@ -95,6 +95,7 @@ static ADAPTED: LazyLock<Model> = LazyLock::new(|| {
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
         calibration: None,
+        block: furlong_fine_tune::quantise::BLOCK,
         context: None,
         out: home.path().join("model"),
         force: false,

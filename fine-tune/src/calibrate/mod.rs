@@ -27,13 +27,14 @@ pub type Rounded = BTreeMap<String, Quantised>;
 /// How far a calibration is: the block that comes next, of how many.
 pub type Progress<'a> = dyn Fn(usize, usize) -> ControlFlow<()> + 'a;
 
-/// Rounds all linear layers of a decoder's blocks, as `recipe` says, for the inputs that they get when it reads `windows`.
+/// Rounds all linear layers of a decoder's blocks, as `recipe` says and with `block` columns to a scale, for the inputs that they get when it reads `windows`.
 ///
 /// # Errors
 /// A model of another family, weights that can't be read, numbers that aren't finite, and when `progress` breaks off.
 pub fn calibrate(
     checkpoint: &Checkpoint,
     recipe: Recipe,
+    block: usize,
     windows: &Windows,
     progress: &Progress<'_>,
 ) -> Result<Rounded> {
@@ -53,17 +54,18 @@ pub fn calibrate(
     let mut rounding = Rounding {
         checkpoint,
         recipe,
+        block,
         rounded: Rounded::new(),
     };
     let mut llama = Llama::read(config, windows, &rounding)?;
-    for block in 0..config.layers {
-        if progress(block, config.layers).is_break() {
+    for layer in 0..config.layers {
+        if progress(layer, config.layers).is_break() {
             return Err(Error::Export {
                 path: checkpoint.path().to_owned(),
                 reason: "interrupted; nothing was written".to_owned(),
             });
         }
-        llama.block(block, &mut rounding)?;
+        llama.block(layer, &mut rounding)?;
     }
     Ok(rounding.rounded)
 }
@@ -72,6 +74,7 @@ pub fn calibrate(
 struct Rounding<'a> {
     checkpoint: &'a Checkpoint,
     recipe: Recipe,
+    block: usize,
     rounded: Rounded,
 }
 
@@ -96,7 +99,7 @@ impl Layers for Rounding<'_> {
         for name in names {
             let Tensor { shape, data } = self.checkpoint.tensor(name)?;
             let rows = shape.first().copied().unwrap_or(0);
-            let quantised = feedback.quantise(&data, rows, self.recipe);
+            let quantised = feedback.quantise(&data, rows, self.recipe, self.block);
             let data = quantised.dequantise();
             self.rounded.insert(name.clone(), quantised);
             weights.push(Tensor { shape, data });

@@ -5,3 +5,4 @@ pub mod compare;
 pub mod data;
 pub mod evaluate;
 pub mod export;
+pub mod home_commands;

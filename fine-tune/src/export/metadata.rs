@@ -8,7 +8,7 @@ use super::Request;
 use crate::architecture::{Architecture, TensorSpec};
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Precision, Storage};
-use crate::quantise::{BLOCK, Recipe};
+use crate::quantise::Recipe;
 
 /// The metadata of an export, by key.
 pub(super) fn of(
@@ -40,7 +40,7 @@ pub(super) fn of(
         let adapter = json!({ "name": adapter.name(), "digest": adapter.digest() });
         set("adapter", &adapter.to_string());
     }
-    let mut linear = recipe(precision.linear);
+    let mut linear = recipe(precision.linear, precision.block);
     if let Some(calibration) = &request.calibration {
         let text = calibration.text.file_name().unwrap_or_default();
         linear["rounding"] = json!({
@@ -51,7 +51,7 @@ pub(super) fn of(
     }
     let recipe = json!({
         "linear": linear,
-        "embedding": recipe(precision.embedding),
+        "embedding": recipe(precision.embedding, precision.block),
     });
     set("quantisation", &recipe.to_string());
     let specs = architecture.tensors();
@@ -76,11 +76,11 @@ pub(super) fn parameters(specs: &[TensorSpec]) -> u64 {
 }
 
 /// How a kind of weight was stored, for people and tools.
-fn recipe(storage: Storage) -> serde_json::Value {
+fn recipe(storage: Storage, block: usize) -> serde_json::Value {
     let blocks = |bits: usize, zero_points: &str| {
         json!({
             "bits": bits,
-            "block": BLOCK,
+            "block": block,
             "zero_points": zero_points,
             "method": "least squared error, scales in f16",
         })

@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 
 use super::factor::ldl;
-use super::{BLOCK, Quantised, Recipe, ZeroPoints, nibble, pack, quantise};
+use super::{Quantised, Recipe, ZeroPoints, nibble, pack, quantise};
 
 /// Rows that are rounded side by side, one in each lane.
 const LANES: usize = 16;
@@ -91,10 +91,17 @@ impl Feedback {
         None
     }
 
-    /// Quantises `weights` `[rows, cols]`. The result doesn't depend on the number of threads.
-    pub fn quantise(&self, weights: &[f32], rows: usize, recipe: Recipe) -> Quantised {
+    /// Quantises `weights` `[rows, cols]` as [`quantise`] does, but for the feedback. The result doesn't depend on the number of
+    /// threads.
+    pub fn quantise(
+        &self,
+        weights: &[f32],
+        rows: usize,
+        recipe: Recipe,
+        block: usize,
+    ) -> Quantised {
         let cols = self.order.len();
-        let mut quantised = quantise(weights, rows, cols, recipe);
+        let mut quantised = quantise(weights, rows, cols, recipe, block);
         let grids = Grids::of(&quantised);
         let row_bytes = quantised.codes.len() / rows.max(1);
         let bits = quantised.bits;
@@ -105,7 +112,7 @@ impl Feedback {
             .for_each(|(group, (out, weights))| {
                 let lanes = self.round(weights, &grids, group * LANES);
                 for (row, out) in out.chunks_exact_mut(row_bytes).enumerate() {
-                    let mut codes = vec![grids.padding; grids.blocks * BLOCK];
+                    let mut codes = vec![grids.padding; grids.blocks * grids.block];
                     for (code, lanes) in codes.iter_mut().zip(&lanes) {
                         *code = lanes[row];
                     }
@@ -142,6 +149,9 @@ impl Feedback {
 
 /// The grids of all blocks of a matrix.
 struct Grids {
+    /// Columns of a block.
+    block: usize,
+    /// Blocks of a row.
     blocks: usize,
     scales: Vec<f32>,
     zeros: Vec<f32>,
@@ -169,6 +179,7 @@ impl Grids {
             _ => (1.0, 255.0),
         };
         Grids {
+            block: quantised.block,
             blocks,
             scales: quantised.scales.clone(),
             zeros,
@@ -180,7 +191,7 @@ impl Grids {
 
     /// The code that is nearest to `value` in a place of the matrix, and what it stands for.
     fn nearest(&self, row: usize, column: usize, value: f32) -> (u8, f32) {
-        let block = row * self.blocks + column / BLOCK;
+        let block = row * self.blocks + column / self.block;
         let (scale, zero) = (self.scales[block], self.zeros[block]);
         let code = if scale > 0.0 {
             value / scale + zero
@@ -194,6 +205,7 @@ impl Grids {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BLOCK;
     use super::*;
 
     /// Inputs `[count, cols]` that hang together, some columns larger than others.
@@ -247,16 +259,16 @@ mod tests {
 
     #[test]
     fn outputs_move_far_less_than_with_plain_rounding() {
-        for (rows, cols, recipe) in [
-            (37, 96, Recipe::FourBits),
-            (16, 130, Recipe::FourBitsFloatZero),
-            (3, 64, Recipe::EightBits),
+        for (rows, cols, recipe, block) in [
+            (37, 96, Recipe::FourBits, 32),
+            (16, 130, Recipe::FourBitsFloatZero, 64),
+            (3, 64, Recipe::EightBits, 32),
         ] {
             let x = inputs(512, cols);
             let weights: Vec<f32> = inputs(rows, cols).iter().map(|w| w * 0.05).collect();
             let feedback = Feedback::of(&moments(&x, cols)).unwrap();
-            let plain = cost(&x, &weights, &quantise(&weights, rows, cols, recipe));
-            let found = feedback.quantise(&weights, rows, recipe);
+            let plain = cost(&x, &weights, &quantise(&weights, rows, cols, recipe, block));
+            let found = feedback.quantise(&weights, rows, recipe, block);
             let made_up = cost(&x, &weights, &found);
             println!("{recipe:?}: {plain:.3e} to {made_up:.3e}");
             assert!(made_up < 0.5 * plain, "{recipe:?}: {plain} to {made_up}");
@@ -271,7 +283,7 @@ mod tests {
         let x = inputs(200, cols);
         let weights: Vec<f32> = inputs(rows, cols).iter().map(|w| w * 0.05).collect();
         let feedback = Feedback::of(&moments(&x, cols)).unwrap();
-        let found = feedback.quantise(&weights, rows, Recipe::EightBits);
+        let found = feedback.quantise(&weights, rows, Recipe::EightBits, BLOCK);
         let best = cost(&x, &weights, &found);
         let last = feedback.order[0];
         for change in [-1i16, 1] {
@@ -288,16 +300,18 @@ mod tests {
     #[test]
     fn odd_inputs_give_a_rounding_or_none() {
         let weights = vec![0.1; 2 * 33];
-        let plain = quantise(&weights, 2, 33, Recipe::FourBits);
+        let plain = quantise(&weights, 2, 33, Recipe::FourBits, BLOCK);
         let silent = Feedback::of(&Moments::new(33)).unwrap();
         assert_eq!(
-            silent.quantise(&weights, 2, Recipe::FourBits).dequantise(),
+            silent
+                .quantise(&weights, 2, Recipe::FourBits, BLOCK)
+                .dequantise(),
             plain.dequantise()
         );
         let one = moments(&[1.0; 33], 33);
         let same = Feedback::of(&one)
             .unwrap()
-            .quantise(&weights, 2, Recipe::FourBits);
+            .quantise(&weights, 2, Recipe::FourBits, BLOCK);
         assert!(same.dequantise().iter().all(|w| w.is_finite()));
         assert!(Feedback::of(&moments(&[f32::NAN; 33], 33)).is_none());
     }

@@ -27,6 +27,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
+#[cfg(arm_helium)]
+mod helium;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
 mod kernel;
@@ -37,6 +39,8 @@ mod pack;
 mod packed;
 #[cfg(arm_dsp)]
 mod quantise_arm_dsp;
+#[cfg(arm_helium)]
+mod quantise_helium;
 #[cfg(target_arch = "aarch64")]
 mod quantise_neon;
 mod scalar;
@@ -106,6 +110,11 @@ impl LinearKernel {
                 // Not worth the code: their floats alone cost as much as the products.
                 WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
                 _ => arm_dsp::implementation(format),
+            },
+            #[cfg(arm_helium)]
+            crate::IsaKind::Helium => match format {
+                WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
+                _ => helium::implementation(format),
             },
             _ => scalar::implementation(format),
         };

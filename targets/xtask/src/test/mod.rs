@@ -162,7 +162,12 @@ pub fn run(only: Option<&str>) -> Result<()> {
 }
 
 fn setup() -> Result<Outcome> {
-    packages::ensure(&[packages::PYTHON, packages::CROSS, packages::EMULATORS])?;
+    packages::ensure(&[
+        packages::PYTHON,
+        packages::CROSS,
+        packages::EMULATORS,
+        packages::VULKAN,
+    ])?;
     toolchain::ensure()?;
     python::peers()?;
     Ok(Outcome::passed())
