@@ -13,6 +13,8 @@ use furlong_tests::reference::Reference;
 
 /// Largest difference from the reference in f32.
 const TOLERANCE: f32 = 1e-3;
+/// The same with an adapter beside the model, whose factors have 15 bits and here are as large as the weights.
+const BESIDE: f32 = 4e-3;
 
 const DECODERS: &[&str] = &[
     "llama",
@@ -104,17 +106,23 @@ fn check_decoder(name: &str, folder: &Path, expected: &Reference) {
         name,
         &|| load(folder).session().expect("a decoder"),
         expected,
+        TOLERANCE,
     );
 }
 
-fn check_sessions(name: &str, fresh: &dyn Fn() -> Session, expected: &Reference) {
+fn check_sessions(
+    name: &str,
+    fresh: &dyn Fn() -> Session,
+    expected: &Reference,
+    tolerance: f32,
+) {
     let (tokens, expected) = (expected.tokens("input_ids"), expected.floats("logits"));
     for chunks in [vec![24], vec![7, 5, 12], vec![1; 24]] {
         let found = session_logits(&mut fresh(), &tokens, &chunks);
         let worst = largest_difference(&found, &expected);
         println!("{name}, {} chunks: {worst:.1e}", chunks.len());
         assert!(
-            worst <= TOLERANCE,
+            worst <= tolerance,
             "{name} in {} chunks: {worst} from the reference",
             chunks.len()
         );
@@ -158,7 +166,7 @@ fn an_adapter_beside_the_model_gives_the_reference_logits() {
             session
         };
         let expected = Reference::open(&golden(adapter).join("expected.safetensors"));
-        check_sessions(adapter, &fresh, &expected);
+        check_sessions(adapter, &fresh, &expected, BESIDE);
     }
 }
 
