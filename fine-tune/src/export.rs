@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::calibrate::{Rounded, Windows, calibrate};
-use crate::card;
+use crate::card::{self, TrainingRecord};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{self, Precision, Storage};
@@ -199,7 +199,16 @@ pub fn export(
     let staging = Staging::new(&request.out, request.force)?;
 
     let base_digest = checkpoint.digest();
-    let mut metadata = metadata::of(&checkpoint, &architecture, request, precision, &base_digest);
+    let trained = request.adapter.as_deref().unwrap_or(&request.base);
+    let training = TrainingRecord::read(trained)?;
+    let mut metadata = metadata::of(
+        &checkpoint,
+        &architecture,
+        request,
+        precision,
+        &base_digest,
+        training.as_ref(),
+    );
     if let Some(adapters) = kept.metadata() {
         metadata.insert("furlong.adapters".to_owned(), adapters);
     }

@@ -110,12 +110,7 @@ fn check_decoder(name: &str, folder: &Path, expected: &Reference) {
     );
 }
 
-fn check_sessions(
-    name: &str,
-    fresh: &dyn Fn() -> Session,
-    expected: &Reference,
-    tolerance: f32,
-) {
+fn check_sessions(name: &str, fresh: &dyn Fn() -> Session, expected: &Reference, tolerance: f32) {
     let (tokens, expected) = (expected.tokens("input_ids"), expected.floats("logits"));
     for chunks in [vec![24], vec![7, 5, 12], vec![1; 24]] {
         let found = session_logits(&mut fresh(), &tokens, &chunks);

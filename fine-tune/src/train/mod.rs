@@ -13,5 +13,8 @@
 //! carry the numbers on every device; PyTorch's gradients are the judge (`tests/golden/training`).
 
 pub mod adapter;
+pub mod data;
 pub mod layers;
 pub mod model;
+pub mod optimise;
+pub mod run;
