@@ -39,6 +39,7 @@ pub mod low_rank;
 mod math;
 pub mod matrix;
 pub mod norm;
+mod pieces;
 pub mod plan;
 pub mod rope;
 pub mod sampler;
