@@ -3,8 +3,8 @@
 use criterion::{BenchmarkId, Throughput};
 use furlong_benches::{Clock, Suite, inputs};
 use furlong_core::attention::{
-    AttentionShape, Q8_POSITIONS, Q8Groups, Q8Queries, Visible, attend, attend_q8, narrow_queries,
-    q8_columns, q8_scales, store_key, store_value,
+    AttentionShape, Q8_POSITIONS, Q8Groups, Visible, attend, attend_q8, q8_columns, q8_scales,
+    store_key, store_value,
 };
 use furlong_core::{
     BlockWeights, Error, Floats, Isa, LinearKernel, MatrixMut, Weights, ZeroPoints, activation,
@@ -157,23 +157,13 @@ fn attention(clock: &Clock, suite: &mut Suite, isa: Isa) {
         });
         let keys = Groups::new(isa, &cache, DIM, store_key);
         let values = Groups::new(isa, &cache, DIM, store_value);
-        let mut codes = vec![0; KV_HEADS * GROUP * q8_columns(DIM)];
-        let mut scales = vec![0.0; KV_HEADS * GROUP * q8_scales(DIM)];
-        let mut sums = vec![0; scales.len()];
         let mut meter = clock.meter();
         group.bench_function(BenchmarkId::new("q8", positions), |bencher| {
             meter.measure(bencher, || {
-                narrow_queries(isa, &queries, DIM, &mut codes, &mut scales, &mut sums)
-                    .expect("sizes agree");
-                let queries = Q8Queries {
-                    codes: &codes,
-                    scales: &scales,
-                    sums: &sums,
-                };
-                for head in 0..KV_HEADS {
+                for _ in 0..KV_HEADS {
                     let out = MatrixMut::new(&mut out, 1, GROUP * DIM).expect("sizes agree");
-                    let own = queries.part(head * GROUP, GROUP, DIM).expect("nine heads");
-                    attend_q8(isa, &shape, own, keys.view(), values.view(), positions, out)
+                    let (keys, values) = (keys.view(), values.view());
+                    attend_q8(isa, &shape, &queries, keys, values, positions, out)
                         .expect("sizes agree");
                 }
             });

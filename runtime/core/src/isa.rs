@@ -1,7 +1,8 @@
 //! Instruction sets: which ones there are, and which one this CPU has.
 //!
 //! An [`Isa`] is a proof: one exists only for an instruction set that the CPU running this has. So
-//! a kernel that holds an `Isa` may call that set's code without asking again.
+//! a kernel that holds an `Isa` may call that set's code without asking again. Microcontrollers can't be asked: what the code is
+//! built for decides (`build.rs`).
 
 /// The names of the instruction sets that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,6 +10,8 @@
 pub enum IsaKind {
     /// Plain Rust: the definition of every kernel's result.
     Scalar,
+    /// Cortex-M with the DSP extension and an FPU (M4, M7, M33).
+    ArmDsp,
     /// AArch64 Advanced SIMD as every ARMv8.0 has it (Cortex-A53, A72).
     Neon,
     /// AArch64 with the `sdot` instruction (Cortex-A55, A76).
@@ -23,8 +26,9 @@ pub enum IsaKind {
 
 impl IsaKind {
     /// All of them, the plainest first.
-    pub const ALL: [IsaKind; 6] = [
+    pub const ALL: [IsaKind; 7] = [
         IsaKind::Scalar,
+        IsaKind::ArmDsp,
         IsaKind::Neon,
         IsaKind::NeonDotprod,
         IsaKind::NeonI8mm,
@@ -36,12 +40,18 @@ impl IsaKind {
     pub const fn name(self) -> &'static str {
         match self {
             IsaKind::Scalar => "scalar",
+            IsaKind::ArmDsp => "arm-dsp",
             IsaKind::Neon => "neon",
             IsaKind::NeonDotprod => "neon-dotprod",
             IsaKind::NeonI8mm => "neon-i8mm",
             IsaKind::Avx2 => "avx2",
             IsaKind::Avx512Vnni => "avx512-vnni",
         }
+    }
+
+    /// Whether only microcontrollers have it.
+    pub(crate) const fn is_microcontroller(self) -> bool {
+        matches!(self, IsaKind::ArmDsp)
     }
 
     /// The instruction set of that name, or `None`.
@@ -106,6 +116,8 @@ macro_rules! has {
 fn available(kind: IsaKind) -> bool {
     match kind {
         IsaKind::Scalar => true,
+        #[cfg(arm_dsp)]
+        IsaKind::ArmDsp => true,
         #[cfg(target_arch = "x86_64")]
         IsaKind::Avx2 => has!(is_x86_feature_detected: "avx2", "fma", "f16c"),
         #[cfg(target_arch = "x86_64")]

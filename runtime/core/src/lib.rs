@@ -2,6 +2,7 @@
 //!
 //! Nothing here allocates, and nothing panics on its input. From the top down:
 //!
+//! - [`plan`] runs a whole model out of one flat image, in an arena that the caller lends.
 //! - [`sampler`] turns logits into the next token; [`utf8`] turns token bytes into whole characters.
 //! - [`attention`], [`norm`], [`activation`], [`softmax`], [`rope`], [`argmax`] are the steps of a
 //!   transformer layer that are not a linear map.
@@ -20,6 +21,10 @@
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+// Files that tests share with programs outside of this crate call it by its name.
+#[cfg(test)]
+extern crate self as furlong_core;
+
 pub mod activation;
 pub mod argmax;
 pub mod attention;
@@ -31,6 +36,7 @@ pub mod linear;
 mod math;
 pub mod matrix;
 pub mod norm;
+pub mod plan;
 pub mod rope;
 pub mod sampler;
 pub mod softmax;

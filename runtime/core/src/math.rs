@@ -1,5 +1,10 @@
 //! The few scalar functions that the standard library would give, each with one result on every machine.
 
+#[cfg(arm_fpu)]
+pub(crate) mod arm_fpu;
+
+use crate::f16;
+
 /// `a * b + c` rounded once.
 ///
 /// Rust offers it only with `std`; AArch64 has the instruction always, elsewhere `libm` computes it.
@@ -11,20 +16,57 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
         // SAFETY: every AArch64 target of this crate has Advanced SIMD.
         unsafe { vget_lane_f32::<0>(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b))) }
     }
+    #[cfg(arm_fpu)]
+    {
+        arm_fpu::fma(a, b, c)
+    }
     #[cfg(all(not(target_arch = "aarch64"), any(feature = "std", test)))]
     {
         a.mul_add(b, c)
     }
-    #[cfg(all(not(target_arch = "aarch64"), not(any(feature = "std", test))))]
+    #[cfg(not(any(target_arch = "aarch64", arm_fpu, feature = "std", test)))]
     {
         libm::fmaf(a, b, c)
+    }
+}
+
+/// An f16 as f32, exactly.
+#[inline(always)]
+pub(crate) fn widen(x: f16) -> f32 {
+    #[cfg(arm_fpu)]
+    {
+        arm_fpu::widen(x)
+    }
+    #[cfg(not(arm_fpu))]
+    {
+        x.to_f32()
+    }
+}
+
+/// An f32 as f16, rounded to nearest even.
+#[inline(always)]
+pub(crate) fn narrow(x: f32) -> f16 {
+    #[cfg(arm_fpu)]
+    {
+        arm_fpu::narrow(x)
+    }
+    #[cfg(not(arm_fpu))]
+    {
+        f16::from_f32(x)
     }
 }
 
 /// Square root, correctly rounded.
 #[inline(always)]
 pub(crate) fn sqrt(x: f32) -> f32 {
-    libm::sqrtf(x)
+    #[cfg(arm_fpu)]
+    {
+        arm_fpu::sqrt(x)
+    }
+    #[cfg(not(arm_fpu))]
+    {
+        libm::sqrtf(x)
+    }
 }
 
 /// Adding and subtracting this rounds |x| < 2²² to the nearest integer, ties to even, and leaves that

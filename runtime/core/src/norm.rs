@@ -31,6 +31,23 @@ pub fn rms_norm(
     Ok(())
 }
 
+/// [`rms_norm`] of one row in place.
+///
+/// # Errors
+/// [`Error::Length`] when `x` and `weight` differ.
+pub fn rms_norm_in_place(
+    isa: Isa,
+    x: &mut [f32],
+    weight: &[f32],
+    epsilon: f32,
+) -> Result<(), Error> {
+    if x.is_empty() || x.len() != weight.len() {
+        return Err(Error::Length(Operand::Parameters));
+    }
+    rms_norm_own_row(isa, x, weight, epsilon);
+    Ok(())
+}
+
 /// Layer normalisation of each row: `y = (x - mean(x)) / sqrt(var(x) + epsilon) * weight + bias`.
 ///
 /// `x` and `out` are `[rows, weight.len()]`; without `bias` nothing is added. The variance is taken about
@@ -139,6 +156,14 @@ for_each_isa! {
 }
 
 for_each_isa! {
+    fn rms_norm_own_row(x: &mut [f32], weight: &[f32], epsilon: f32) {
+        let mean = sum(x, |value| value * value) / x.len() as f32;
+        let factor = 1.0 / sqrt(mean + epsilon);
+        each(x, weight, weight, |x, w, _| *x = *x * factor * w);
+    }
+}
+
+for_each_isa! {
     fn layer_norm_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         let mean = sum(x, |value| value) / x.len() as f32;
         let variance = sum(x, |value| (value - mean) * (value - mean)) / x.len() as f32;
@@ -185,6 +210,11 @@ mod tests {
             for isa in Isa::available() {
                 let mut out = std::vec![0.0; x.len()];
                 rms_norm(isa, &x, &weight, 1e-5, &mut out).unwrap();
+                assert_eq!(out, rms, "{}", isa.name());
+                out.copy_from_slice(&x);
+                for row in out.chunks_mut(columns) {
+                    rms_norm_in_place(isa, row, &weight, 1e-5).unwrap();
+                }
                 assert_eq!(out, rms, "{}", isa.name());
                 layer_norm(isa, &x, &weight, Some(&bias), 1e-5, &mut out).unwrap();
                 assert_eq!(out, layer, "{}", isa.name());

@@ -58,8 +58,8 @@ pub enum WeightFormat {
     Block {
         /// Bits of a code: 4 or 8.
         bits: u8,
-        /// Columns that share a scale inside the kernels: 16 or 32. Larger blocks of a file are
-        /// read as several of 32 with the same scale.
+        /// Columns that share a scale: 16, 32, 64 or 128. Blocks of 256 in a file are read as two of 128 with
+        /// the same scale.
         block: u8,
         /// Whether blocks have zero points of their own.
         offset: bool,
@@ -72,50 +72,20 @@ pub enum WeightFormat {
 
 impl WeightFormat {
     /// Every format there is.
-    pub const ALL: [WeightFormat; 10] = [
-        WeightFormat::Block {
-            bits: 4,
-            block: 16,
-            offset: false,
-        },
-        WeightFormat::Block {
-            bits: 4,
-            block: 16,
-            offset: true,
-        },
-        WeightFormat::Block {
-            bits: 4,
-            block: 32,
-            offset: false,
-        },
-        WeightFormat::Block {
-            bits: 4,
-            block: 32,
-            offset: true,
-        },
-        WeightFormat::Block {
-            bits: 8,
-            block: 16,
-            offset: false,
-        },
-        WeightFormat::Block {
-            bits: 8,
-            block: 16,
-            offset: true,
-        },
-        WeightFormat::Block {
-            bits: 8,
-            block: 32,
-            offset: false,
-        },
-        WeightFormat::Block {
-            bits: 8,
-            block: 32,
-            offset: true,
-        },
-        WeightFormat::F16,
-        WeightFormat::F32,
-    ];
+    pub const ALL: [WeightFormat; 18] = {
+        let mut all = [WeightFormat::F16; 18];
+        let mut i = 0;
+        while i < 16 {
+            all[i] = WeightFormat::Block {
+                bits: if i < 8 { 4 } else { 8 },
+                block: 16 << (i / 2 % 4),
+                offset: i % 2 == 1,
+            };
+            i += 1;
+        }
+        all[17] = WeightFormat::F32;
+        all
+    };
 }
 
 /// Block-quantised weights `[rows, columns]`.
@@ -217,7 +187,7 @@ impl<'a> BlockWeights<'a> {
     pub fn format(&self) -> WeightFormat {
         WeightFormat::Block {
             bits: self.bits,
-            block: if self.block_size == 16 { 16 } else { 32 },
+            block: self.block_size.min(128) as u8,
             offset: !matches!(self.zero_points, ZeroPoints::Middle),
         }
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the criterion benches on a board, their results kept and shown.
 
-use crate::board::{Board, Runner};
+use crate::board::{Board, Runner, WORKSPACE};
 use crate::compare::{self, Comparison};
 use crate::history::{History, Run};
 use crate::models::{self, Base};
@@ -129,7 +129,7 @@ fn measure_all(board: &Board, options: &Options) -> Result<Vec<Run>> {
         for (base, weights) in MODELS {
             models::export(&exporter, base, weights)?;
         }
-        let programs = built(&["--workspace"], &["--benches", "--no-run"])?;
+        let programs = built(&WORKSPACE, &["--benches", "--no-run"])?;
         (programs, board.deliver(&models::folder()?)?)
     };
     let mut runs = Vec::new();
@@ -178,7 +178,7 @@ fn measure(
     fs::create_dir_all(home).with_context(|| format!("creating {}", home.display()))?;
     let there = match board.run {
         Runner::Ssh { .. } => "criterion".to_string(),
-        Runner::Host | Runner::Emulated { .. } => home.display().to_string(),
+        _ => home.display().to_string(),
     };
     let environment = [
         ("CRITERION_HOME", there.as_str()),

@@ -4,46 +4,25 @@ use crate::shell;
 use crate::toolchain::{self, CrossToolchain};
 use crate::{packages, plugin, workspace};
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use furlong_board_file::BoardFile;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One board, as its file says.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Board {
-    /// The file's name without `.toml`.
-    #[serde(skip)]
-    pub id: String,
-    /// What it is, in words.
-    pub name: String,
-    /// The processor core.
-    pub core: String,
-    /// What Rust calls it; `host` builds for the machine we are on.
-    pub triple: String,
-    /// How a program gets there and runs.
-    pub run: Runner,
-}
-
 /// How a board runs a program.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "how", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Runner {
-    /// Right here.
-    Host,
-    /// In QEMU's user mode. Time means nothing there: instructions are counted instead.
-    Emulated {
-        /// QEMU's name for the core.
-        cpu: String,
-    },
-    /// On a machine reached over ssh.
-    Ssh {
-        /// The variable that holds the address, `user@host`.
-        address_variable: String,
-        /// Where it lies on the board.
-        folder: String,
-    },
+pub use furlong_board_file::Run as Runner;
+
+/// One board: what its file says, and what can be done with it.
+#[derive(Debug, Clone)]
+pub struct Board(BoardFile);
+
+impl Deref for Board {
+    type Target = BoardFile;
+
+    fn deref(&self) -> &BoardFile {
+        &self.0
+    }
 }
 
 impl Board {
@@ -52,21 +31,7 @@ impl Board {
     /// # Errors
     /// Lists the boards there are when it isn't one of them.
     pub fn load(id: &str) -> Result<Self> {
-        let file = workspace::root()?
-            .join("targets/boards")
-            .join(format!("{id}.toml"));
-        let all = Self::ids()?;
-        if !all.iter().any(|known| known == id) {
-            bail!("no board is called {id}; there are: {}", all.join(", "));
-        }
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let board: Self =
-            toml::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
-        Ok(Self {
-            id: id.to_string(),
-            ..board
-        })
+        Ok(Self(BoardFile::load(&Self::folder()?, id)?))
     }
 
     /// All boards' names, sorted.
@@ -74,25 +39,11 @@ impl Board {
     /// # Errors
     /// When the folder can't be read.
     pub fn ids() -> Result<Vec<String>> {
-        let folder = workspace::root()?.join("targets/boards");
-        let files =
-            fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
-        let mut ids: Vec<String> = files
-            .flatten()
-            .filter_map(|file| {
-                file.file_name()
-                    .to_str()?
-                    .strip_suffix(".toml")
-                    .map(String::from)
-            })
-            .collect();
-        ids.sort();
-        Ok(ids)
+        Ok(BoardFile::ids(&Self::folder()?)?)
     }
 
-    /// Whether it measures instructions, not time.
-    pub fn counts_instructions(&self) -> bool {
-        matches!(self.run, Runner::Emulated { .. })
+    fn folder() -> Result<PathBuf> {
+        Ok(workspace::root()?.join("targets/boards"))
     }
 
     /// What builds for it.
@@ -109,6 +60,11 @@ impl Board {
                 }
                 Ok(Builder::Aarch64(toolchain::ensure()?))
             }
+            _ if self.bare_metal.is_some() => bail!(
+                "{}: there is no operating system; `cargo xtask flash --board {}` builds and runs the firmware",
+                self.id,
+                self.id
+            ),
             (other, _) => bail!("{}: there is no toolchain for {other} yet", self.id),
         }
     }
@@ -117,7 +73,7 @@ impl Board {
     pub fn runner(&self) -> Option<String> {
         match &self.run {
             Runner::Emulated { cpu } => Some(format!("qemu-aarch64 -cpu {cpu}")),
-            Runner::Host | Runner::Ssh { .. } => None,
+            _ => None,
         }
     }
 
@@ -132,6 +88,12 @@ impl Board {
                 "qemu-aarch64",
                 ["-cpu", cpu, &program.display().to_string()],
             ),
+            Runner::EmulatedMachine { .. }
+            | Runner::Probe { .. }
+            | Runner::Uf2 { .. }
+            | Runner::SdCard { .. } => {
+                bail!("{}: programs there need no operating system", self.id)
+            }
             Runner::Ssh {
                 address_variable,
                 folder,
@@ -241,6 +203,16 @@ impl Board {
     }
 }
 
+/// What cargo is told to unite the features of. Always all packages: that way a dependency is built once, not once for each
+/// choice; what is built is chosen by `--bin`, `--test` and so on. Without the default features, because nothing but training
+/// needs the training stack, and it takes as long to build as all the rest.
+pub const WORKSPACE: [&str; 4] = [
+    "--workspace",
+    "--no-default-features",
+    "--features",
+    "furlong-benches/models",
+];
+
 /// What builds for a board.
 #[derive(Debug, Clone)]
 pub enum Builder {
@@ -256,9 +228,7 @@ impl Builder {
     /// # Errors
     /// When run outside the repository.
     pub fn cargo(&self, subcommand: &str) -> Result<Command> {
-        // Cargo unites the features of the packages that are named: always naming all of them means that a dependency is
-        // built once, not once for each choice. What is built is chosen by `--bin`, `--test` and so on.
-        self.cargo_of(subcommand, &["--workspace"])
+        self.cargo_of(subcommand, &WORKSPACE)
     }
 
     /// `cargo SUBCOMMAND --release` for the packages that `scope` names, in the repository's root.
@@ -286,7 +256,7 @@ impl Builder {
     /// # Errors
     /// When the build fails: its output has been shown by then.
     pub fn programs(&self, subcommand: &str, args: &[&str]) -> Result<Vec<Program>> {
-        self.programs_of(subcommand, &["--workspace"], args)
+        self.programs_of(subcommand, &WORKSPACE, args)
     }
 
     /// [`Builder::programs`] of the packages that `scope` names, with the features that it names: for what needs little of the
@@ -359,7 +329,7 @@ mod tests {
     #[test]
     fn every_board_file_is_read() {
         let ids = Board::ids().expect("the boards' folder");
-        assert!(ids.len() >= 7, "{ids:?}");
+        assert!(ids.len() >= 18, "{ids:?}");
         for id in ids {
             Board::load(&id).unwrap_or_else(|error| panic!("{id}: {error:#}"));
         }

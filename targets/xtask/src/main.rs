@@ -10,6 +10,7 @@ mod build;
 mod compare;
 mod demo;
 mod fetch;
+mod flash;
 mod fuzz;
 mod history;
 mod models;
@@ -58,6 +59,8 @@ enum Task {
         #[arg(long)]
         board: String,
     },
+    /// Put a model and the firmware onto a board without an operating system, and show what it says
+    Flash(flash::Options),
     /// Run the benches on a board, keep the results and write docs/benchmarks.md
     Bench(bench::Options),
     /// Build llama.cpp and compare perplexity, speed and memory with it, ONNX Runtime and stock tract
@@ -74,7 +77,7 @@ enum Task {
 
 fn main() -> ExitCode {
     match run(Arguments::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
@@ -82,16 +85,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<()> {
+fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Demo { prompt } => demo::run(&prompt),
-        Task::Test { list: true, .. } => test::list(),
-        Task::Test { only, .. } => test::run(only.as_deref()),
-        Task::Setup => setup::run(),
-        Task::Fetch => fetch::run(),
-        Task::Build { board } => build::run(&board),
-        Task::Bench(options) => bench::run(&options),
-        Task::Peers(options) => peers::run(&options),
-        Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref()),
+        Task::Flash(options) => return flash::run(&options),
+        Task::Demo { prompt } => demo::run(&prompt)?,
+        Task::Test { list: true, .. } => test::list()?,
+        Task::Test { only, .. } => test::run(only.as_deref())?,
+        Task::Setup => setup::run()?,
+        Task::Fetch => fetch::run()?,
+        Task::Build { board } => build::run(&board)?,
+        Task::Bench(options) => bench::run(&options)?,
+        Task::Peers(options) => peers::run(&options)?,
+        Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref())?,
     }
+    Ok(ExitCode::SUCCESS)
 }

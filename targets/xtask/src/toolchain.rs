@@ -93,22 +93,25 @@ pub fn ensure() -> Result<CrossToolchain> {
     Ok(fallback)
 }
 
-/// `cargo build --release` for a bare-metal target: with the target's library from rustup, or building it with the fallback.
+/// Whether the current toolchain has a bare-metal target's library.
+pub fn has_library(triple: &str) -> bool {
+    let print = ["--print", "target-libdir", "--target", triple];
+    shell::capture(&mut shell::command("rustc", print))
+        .is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
+/// `cargo SUBCOMMAND --release` for a bare-metal target: with the target's library from rustup, or building it with the fallback.
 ///
 /// # Errors
 /// When neither is possible.
-pub fn bare_metal(triple: &str) -> Result<Command> {
+pub fn bare_metal(subcommand: &str, triple: &str) -> Result<Command> {
     let mut command = Command::new("cargo");
     command.current_dir(workspace::root()?);
-    let has = |rustc: &mut Command| {
-        shell::capture(rustc.args(["--print", "target-libdir", "--target", triple]))
-            .is_ok_and(|folder| Path::new(folder.trim()).is_dir())
-    };
-    if has(&mut Command::new("rustc"))
+    if has_library(triple)
         || shell::succeeds(&mut shell::command("rustup", ["target", "add", triple]))
     {
         command
-            .arg("build")
+            .arg(subcommand)
             .env("CARGO_TARGET_DIR", workspace::target()?);
     } else {
         ensure()?;
@@ -116,7 +119,7 @@ pub fn bare_metal(triple: &str) -> Result<Command> {
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("RUSTC");
-        command.args([&format!("+{LINKED}"), "build", "-Zbuild-std=core,alloc"]);
+        command.args([&format!("+{LINKED}"), subcommand, "-Zbuild-std=core,alloc"]);
         // The fallback is a stable compiler that carries its library's source: building that library is an unstable option.
         command
             .env("RUSTC_BOOTSTRAP", "1")

@@ -40,7 +40,14 @@ impl Load for F16 {
 
     #[inline(always)]
     fn load(items: &[f16; LANES]) -> [f32; LANES] {
-        items.map(f16::to_f32)
+        #[cfg(arm_fpu)]
+        {
+            crate::math::arm_fpu::widen_lanes(items)
+        }
+        #[cfg(not(arm_fpu))]
+        {
+            items.map(f16::to_f32)
+        }
     }
 }
 
@@ -68,6 +75,9 @@ impl Load for F16c {
 /// `acc = a * b + acc` in every lane, each rounded once.
 #[inline(always)]
 pub(super) fn fma_lanes(acc: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
+    #[cfg(arm_fpu)]
+    crate::math::arm_fpu::fma_lanes(acc, a, b);
+    #[cfg(not(arm_fpu))]
     for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
         *acc = crate::math::fma(a, b, *acc);
     }
@@ -95,7 +105,7 @@ pub fn narrow_to_f16(isa: Isa, x: &[f32], out: &mut [f16]) -> Result<(), Error> 
     let _ = isa;
     out.iter_mut()
         .zip(x)
-        .for_each(|(o, &x)| *o = f16::from_f32(x));
+        .for_each(|(o, &x)| *o = crate::math::narrow(x));
     Ok(())
 }
 

@@ -24,8 +24,8 @@ mod tiled;
 
 pub use lanes::narrow_to_f16;
 pub use q8::{
-    Q8_POSITIONS, Q8Groups, Q8Queries, attend_q8, narrow_queries, q8_columns, q8_kernel_name,
-    q8_scales, store_key, store_value,
+    Q8_MAX_COLUMNS, Q8_POSITIONS, Q8Groups, attend_q8, q8_columns, q8_kernel_name, q8_scales,
+    store_key, store_value,
 };
 pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
@@ -153,7 +153,7 @@ fn check(
     if matches!(keys, Floats::F32(_)) != matches!(values, Floats::F32(_)) {
         return Err(Error::Shape);
     }
-    check_queries(shape, queries.len(), out)?;
+    check_queries(shape, queries, out)?;
     let positions = keys.len() / shape.head_dim;
     if positions * shape.head_dim != keys.len() {
         return Err(Error::Length(Operand::Keys));
@@ -164,8 +164,12 @@ fn check(
     Ok(positions)
 }
 
-/// Checks what doesn't depend on the cache, with so many values of queries.
-fn check_queries(shape: &AttentionShape, queries: usize, out: &MatrixMut<'_>) -> Result<(), Error> {
+/// Checks what doesn't depend on the cache; returns the values of one token's queries.
+fn check_queries(
+    shape: &AttentionShape,
+    queries: &[f32],
+    out: &MatrixMut<'_>,
+) -> Result<usize, Error> {
     let width = shape
         .group
         .checked_mul(shape.head_dim)
@@ -184,13 +188,13 @@ fn check_queries(shape: &AttentionShape, queries: usize, out: &MatrixMut<'_>) ->
             .and_then(|n| n.checked_add(width))
             .ok_or(Error::Overflow)?,
     };
-    if queries < needed {
+    if queries.len() < needed {
         return Err(Error::Length(Operand::Queries));
     }
     if out.rows() != shape.tokens || out.columns() != out_width {
         return Err(Error::Length(Operand::Output));
     }
-    Ok(())
+    Ok(width)
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! Activations as the kernels want them: quantised on the fly, 16 or 32 columns to a scale.
+//! Activations as the kernels want them: quantised on the fly, as many columns to a scale as the weights have.
 //!
 //! For each token and block: `d = max|x| / 127`, `q = round(x / d)` to even, as i8. Rounding is to the
 //! nearest by adding 1.5·2²³, so the integer appears in the low bits and any vector width gives the same.
-//! Codes of a block are in the order even columns, odd columns (see `layout`). A block with an infinity or
+//! Codes of a part of a block are in the order even columns, odd columns (see `layout`). A block with an infinity or
 //! a NaN gets a NaN scale, so that its outputs are NaN and not quietly wrong.
 //!
 //! Tokens go in groups of sizes that a kernel names, the largest first. A group is one stream in the order a kernel
 //! reads it: for each block, for each token of the group, one record of codes and numbers.
 
+use super::layout::part_of;
 use crate::math::ROUND;
 use crate::vector::for_each_isa;
-use crate::{Error, Isa};
+use crate::{Error, Isa, IsaKind, WeightFormat};
 
 /// The most tokens that a tile function takes at once.
 pub(crate) const MAX_GROUP: usize = 16;
@@ -18,11 +19,14 @@ pub(crate) const MAX_GROUP: usize = 16;
 /// Bytes of the numbers in a record.
 pub(crate) const NUMBER_BYTES: usize = 16;
 
+/// Bytes of the numbers of a token in a record of [`Order::SplitPairs`] or [`Order::Halves`].
+pub(crate) const DSP_NUMBER_BYTES: usize = 12;
+
 /// How the records of a group look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    not(target_arch = "aarch64"),
-    allow(dead_code, reason = "some orders are AArch64 kernels' own")
+#[allow(
+    dead_code,
+    reason = "most orders belong to kernels of one architecture"
 )]
 pub(crate) enum Order {
     /// Codes, then `[d, d * Σq]` as f32 and `[-8 Σq, -128 Σq]` as i32. The kernels that are not AArch64's.
@@ -35,6 +39,13 @@ pub(crate) enum Order {
     /// The records of two tokens a, b in one: twice their starts as `[a, b, a, b]`, then `[d a, d b, d a, d b]`, the same of
     /// `d * Σq`, and eight codes of each in turn. What `smmla` wants. A group of one token is [`Order::Started`].
     StartedPairs { middle: i32 },
+    /// As pairs of 16-bit numbers, in groups of four codes a, b, c, d: `256 a - b, 256 c - d` and `b, d`. What `smlad` on 8-bit
+    /// weights wants. The records of a group of tokens are one: what each token's sums start at, the groups of all tokens in
+    /// turn, then `d` of each and `d * Σq` of each.
+    SplitPairs,
+    /// As pairs of 16-bit numbers: columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 of each eight. What `smlad` on 4-bit weights
+    /// wants. Tokens lie as in [`Order::SplitPairs`].
+    Halves,
     /// Not quantised: one f32 a column and token.
     Float,
 }
@@ -64,9 +75,48 @@ impl Order {
             Order::Plain => block + NUMBER_BYTES,
             Order::Pairs4 => block * 4 + NUMBER_BYTES,
             Order::Started { .. } | Order::StartedPairs { .. } => 16 + block + NUMBER_BYTES,
+            Order::SplitPairs | Order::Halves => block * 2 + DSP_NUMBER_BYTES,
             Order::Float => block * 4,
         }
     }
+}
+
+/// Bytes of activations `[tokens, columns]` prepared for the kernel of `format` on `kind`, which this machine needn't have: what
+/// someone who plans memory for another machine asks.
+///
+/// # Errors
+/// [`Error::Overflow`].
+pub fn activation_bytes(
+    format: WeightFormat,
+    kind: IsaKind,
+    tokens: usize,
+    columns: usize,
+) -> Result<usize, Error> {
+    let (order, block) = match (format, kind) {
+        (WeightFormat::F16 | WeightFormat::F32, _) => (Order::Float, 1),
+        (WeightFormat::Block { bits, block, .. }, IsaKind::ArmDsp) if block > 16 => {
+            let halves = bits == 4;
+            (
+                if halves {
+                    Order::Halves
+                } else {
+                    Order::SplitPairs
+                },
+                block,
+            )
+        }
+        (WeightFormat::Block { block, .. }, IsaKind::Neon) => (Order::Pairs4, block),
+        (WeightFormat::Block { block, .. }, IsaKind::NeonDotprod | IsaKind::NeonI8mm) => {
+            (Order::Started { middle: 0 }, block)
+        }
+        (WeightFormat::Block { block, .. }, _) => (Order::Plain, block),
+    };
+    let layout = ActivationLayout {
+        order,
+        block: usize::from(block),
+        groups: &[1],
+    };
+    Ok(layout.shape(tokens, columns)?.bytes)
 }
 
 impl ActivationLayout {
@@ -112,11 +162,27 @@ impl ActivationLayout {
             },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            (order, _) if isa != Isa::SCALAR => unsafe {
+            (order, 32) if isa != Isa::SCALAR => unsafe {
                 super::quantise_neon::quantise::<32>(order, x, place, records);
             },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            (order, 64) if isa != Isa::SCALAR => unsafe {
+                super::quantise_neon::quantise::<64>(order, x, place, records);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            (order, _) if isa != Isa::SCALAR => unsafe {
+                super::quantise_neon::quantise::<128>(order, x, place, records);
+            },
+            #[cfg(arm_dsp)]
+            (Order::SplitPairs | Order::Halves, block) => {
+                super::quantise_arm_dsp::quantise(self.order, block, x, place, records);
+            }
             (_, 16) => quantise_plain::<16>(isa, x, place, records),
-            (_, _) => quantise_plain::<32>(isa, x, place, records),
+            (_, 32) => quantise_plain::<32>(isa, x, place, records),
+            (_, 64) => quantise_plain::<64>(isa, x, place, records),
+            (_, _) => quantise_plain::<128>(isa, x, place, records),
         }
     }
 }
@@ -154,7 +220,7 @@ pub(super) fn scale_and_inverse(largest: u32) -> (f32, f32) {
 /// What a kernel needs besides the codes: bytes of `d`, `d * Σq`, `-8 Σq` and `-128 Σq`.
 type Numbers = [[u8; 4]; 4];
 
-/// Codes of one block, even columns first, and its numbers.
+/// Codes of one block, even columns of a part first, and its numbers.
 #[inline(always)]
 fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers) {
     let largest = x.iter().fold(0u32, |m, v| {
@@ -164,12 +230,14 @@ fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers
     let (scale, inverse) = scale_and_inverse(largest);
     let mut codes = [0u8; BLOCK];
     let mut sum = 0i32;
-    for i in 0..BLOCK / 2 {
-        let even = (x[2 * i] * inverse + ROUND).to_bits() as u8 as i8;
-        let odd = (x[2 * i + 1] * inverse + ROUND).to_bits() as u8 as i8;
-        sum += i32::from(even) + i32::from(odd);
-        codes[i] = even as u8;
-        codes[BLOCK / 2 + i] = odd as u8;
+    let part = part_of(BLOCK);
+    for (codes, x) in codes.chunks_exact_mut(part).zip(x.chunks_exact(part)) {
+        let (evens, odds) = codes.split_at_mut(part / 2);
+        for ((even, odd), x) in evens.iter_mut().zip(odds).zip(x.as_chunks::<2>().0) {
+            let [first, second] = x.map(|x| (x * inverse + ROUND).to_bits() as u8);
+            sum += i32::from(first as i8) + i32::from(second as i8);
+            (*even, *odd) = (first, second);
+        }
     }
     let scaled_sum = scale * sum as f32;
     let numbers = [

@@ -6,7 +6,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES};
+use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES, part_of};
 use crate::vector::unrolled;
 use core::arch::x86_64::*;
 
@@ -50,8 +50,9 @@ unsafe fn block_rows<
     tile: &Tile<'_>,
     group: usize,
 ) {
-    // Registers of one block's codes of eight rows.
-    let registers = BLOCK * BITS as usize / 32;
+    // Columns of a part, and registers of its codes of eight rows.
+    let part = part_of(BLOCK);
+    let registers = part * BITS as usize / 32;
     let mut acc = [_mm256_setzero_ps(); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
@@ -59,17 +60,40 @@ unsafe fn block_rows<
         let mut params = tile.weights.add(tile.shape.params_at + group * 16);
         let mut record = tile.activations;
         for _ in 0..tile.shape.blocks {
-            let columns = load_codes::<BITS, BLOCK>(weights);
             let scale = widen(params);
             let offset = if OFFSET {
                 widen(params.add(PARAM_BYTES))
             } else {
                 scale
             };
+            let mut dots = [_mm256_setzero_si256(); TOKENS];
+            let mut columns = [_mm256_setzero_si256(); 8];
+            if BLOCK == part {
+                columns = load_codes::<BITS, BLOCK>(weights);
+                weights = weights.add(2 * registers * 32);
+            } else {
+                for index in 0..BLOCK / part {
+                    columns = load_codes::<BITS, BLOCK>(weights);
+                    weights = weights.add(2 * registers * 32);
+                    unrolled!(token < TOKENS, {
+                        let x = record.add(token * (BLOCK + NUMBER_BYTES) + index * part);
+                        let dot = dot::<BITS, BLOCK>(&columns, x);
+                        dots[token] = _mm256_add_epi32(dots[token], dot);
+                    });
+                }
+            }
             unrolled!(token < TOKENS, {
                 let x = record.add(token * (BLOCK + NUMBER_BYTES));
                 let numbers = x.add(BLOCK);
-                let dot = dot::<BITS, BLOCK>(&columns, x);
+                // Of one part the sum is made here: sums of all tokens would not fit the registers.
+                let mut dot = if BLOCK == part {
+                    dot::<BITS, BLOCK>(&columns, x)
+                } else {
+                    dots[token]
+                };
+                if BITS == 4 {
+                    dot = _mm256_add_epi32(dot, broadcast(numbers.add(8)));
+                }
                 let factor = _mm256_mul_ps(_mm256_castsi256_ps(broadcast(numbers)), scale);
                 acc[token] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), factor, acc[token]);
                 if OFFSET {
@@ -77,7 +101,6 @@ unsafe fn block_rows<
                     acc[token] = _mm256_fmadd_ps(sum, offset, acc[token]);
                 }
             });
-            weights = weights.add(2 * registers * 32);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
             record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
         }
@@ -90,14 +113,14 @@ unsafe fn block_rows<
     }
 }
 
-/// Columns 4i..4i+4 of one block of eight rows, in the block's own order, 4-bit codes as 0..=15.
+/// Columns 4i..4i+4 of one part of a block of eight rows, in the part's own order, 4-bit codes as 0..=15.
 ///
 /// # Safety
-/// The block must be readable at `at`.
+/// The part must be readable at `at`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [__m256i; 8] {
-    let registers = BLOCK * BITS as usize / 32;
+    let registers = part_of(BLOCK) * BITS as usize / 32;
     let low_half = _mm256_set1_epi8(15);
     let mut columns = [_mm256_setzero_si256(); 8];
     unrolled!(j < registers, {
@@ -114,10 +137,10 @@ unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [__m2
     columns
 }
 
-/// The dot products of eight rows' codes of one block with one token's, less the middle.
+/// The dot products of eight rows' codes of one part with one token's, 4-bit codes as 0..=15.
 ///
 /// # Safety
-/// The record must be readable at `x`.
+/// The token's codes must be readable at `x`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn dot<const BITS: u8, const BLOCK: usize>(columns: &[__m256i; 8], x: *const u8) -> __m256i {
@@ -126,16 +149,16 @@ unsafe fn dot<const BITS: u8, const BLOCK: usize>(columns: &[__m256i; 8], x: *co
     unsafe {
         if BITS == 4 {
             let mut pairs = _mm256_maddubs_epi16(columns[0], broadcast(x));
-            unrolled!(j < BLOCK / 4, {
+            unrolled!(j < part_of(BLOCK) / 4, {
                 if j > 0 {
                     let x = broadcast(x.add(j * 4));
                     pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(columns[j], x));
                 }
             });
-            _mm256_add_epi32(broadcast(x.add(BLOCK + 8)), _mm256_madd_epi16(pairs, ones))
+            _mm256_madd_epi16(pairs, ones)
         } else {
             let mut sum = _mm256_setzero_si256();
-            unrolled!(j < BLOCK / 4, {
+            unrolled!(j < part_of(BLOCK) / 4, {
                 let x = _mm256_sign_epi8(broadcast(x.add(j * 4)), columns[j]);
                 let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(columns[j]), x);
                 sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));

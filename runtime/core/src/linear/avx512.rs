@@ -5,7 +5,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES};
+use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES, part_of};
 use crate::vector::unrolled;
 use core::arch::x86_64::*;
 
@@ -27,8 +27,9 @@ unsafe fn block_tile<
 >(
     tile: &Tile<'_>,
 ) {
-    // Registers of one block's codes.
-    let registers = BLOCK * BITS as usize / 32;
+    // Columns of a part, and registers of its codes.
+    let part = part_of(BLOCK);
+    let registers = part * BITS as usize / 32;
     let mut acc = [_mm512_setzero_ps(); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
@@ -36,34 +37,44 @@ unsafe fn block_tile<
         let mut params = tile.weights.add(tile.shape.params_at);
         let mut record = tile.activations;
         for _ in 0..tile.shape.blocks {
-            let columns = load_codes::<BITS, BLOCK>(weights);
             let scale = widen(params);
             let offset = if OFFSET {
                 widen(params.add(PARAM_BYTES))
             } else {
                 scale
             };
+            let mut dots = [_mm512_setzero_si512(); TOKENS];
             unrolled!(token < TOKENS, {
-                let x = record.add(token * (BLOCK + NUMBER_BYTES));
-                let numbers = x.add(BLOCK);
-                let start = numbers.add(if BITS == 4 { 8 } else { 12 });
-                let mut dot = broadcast(start);
-                if TOKENS >= 4 {
-                    // The other tokens fill the time that a sum takes.
-                    unrolled!(j < BLOCK / 4, {
-                        dot = _mm512_dpbusd_epi32(dot, columns[j], broadcast(x.add(j * 4)));
-                    });
-                } else {
-                    // Two sums, for their latency.
-                    let mut odd = _mm512_setzero_si512();
-                    unrolled!(j < BLOCK / 8, at most 4, {
-                        dot = _mm512_dpbusd_epi32(dot, columns[2 * j], broadcast(x.add(j * 8)));
-                        let x = broadcast(x.add(j * 8 + 4));
-                        odd = _mm512_dpbusd_epi32(odd, columns[2 * j + 1], x);
-                    });
-                    dot = _mm512_add_epi32(dot, odd);
-                }
-                let dot = _mm512_cvtepi32_ps(dot);
+                let numbers = record.add(token * (BLOCK + NUMBER_BYTES) + BLOCK);
+                dots[token] = broadcast(numbers.add(if BITS == 4 { 8 } else { 12 }));
+            });
+            for index in 0..BLOCK / part {
+                let columns = load_codes::<BITS, BLOCK>(weights);
+                weights = weights.add(registers * 64);
+                unrolled!(token < TOKENS, {
+                    let x = record.add(token * (BLOCK + NUMBER_BYTES) + index * part);
+                    let mut dot = dots[token];
+                    if TOKENS >= 4 {
+                        // The other tokens fill the time that a sum takes.
+                        unrolled!(j < part / 4, {
+                            dot = _mm512_dpbusd_epi32(dot, columns[j], broadcast(x.add(j * 4)));
+                        });
+                    } else {
+                        // Two sums, for their latency.
+                        let mut odd = _mm512_setzero_si512();
+                        unrolled!(j < part / 8, at most 4, {
+                            dot = _mm512_dpbusd_epi32(dot, columns[2 * j], broadcast(x.add(j * 8)));
+                            let x = broadcast(x.add(j * 8 + 4));
+                            odd = _mm512_dpbusd_epi32(odd, columns[2 * j + 1], x);
+                        });
+                        dot = _mm512_add_epi32(dot, odd);
+                    }
+                    dots[token] = dot;
+                });
+            }
+            unrolled!(token < TOKENS, {
+                let numbers = record.add(token * (BLOCK + NUMBER_BYTES) + BLOCK);
+                let dot = _mm512_cvtepi32_ps(dots[token]);
                 let factor = _mm512_mul_ps(_mm512_castsi512_ps(broadcast(numbers)), scale);
                 acc[token] = _mm512_fmadd_ps(dot, factor, acc[token]);
                 if OFFSET {
@@ -71,7 +82,6 @@ unsafe fn block_tile<
                     acc[token] = _mm512_fmadd_ps(sum, offset, acc[token]);
                 }
             });
-            weights = weights.add(registers * 64);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
             record = record.add(TOKENS * (BLOCK + NUMBER_BYTES));
         }
@@ -84,14 +94,14 @@ unsafe fn block_tile<
     }
 }
 
-/// Columns 4i..4i+4 of one block of a tile, in the block's own order, codes unsigned.
+/// Columns 4i..4i+4 of one part of a block of a tile, in the part's own order, codes unsigned.
 ///
 /// # Safety
-/// The block must be readable at `at`.
+/// The part must be readable at `at`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [__m512i; 8] {
-    let registers = BLOCK * BITS as usize / 32;
+    let registers = part_of(BLOCK) * BITS as usize / 32;
     let low_half = _mm512_set1_epi8(15);
     let mut columns = [_mm512_setzero_si512(); 8];
     unrolled!(j < registers, {

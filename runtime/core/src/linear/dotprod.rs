@@ -8,9 +8,11 @@
 //! The loops are assembler: stable Rust has no intrinsic for `sdot`, and of the 32 registers 31 are taken, which the compiler
 //! would spill. `.if` chooses between formats when the program is built, `.irp` writes a line out for each register.
 
+mod parts;
+
 use super::activations::Order;
 use super::kernel::{Tile, implementations};
-use super::layout::{Interleave, PARAM_BYTES};
+use super::layout::{Interleave, PARAM_BYTES, part_of};
 use super::neon::dense_tile;
 use core::arch::asm;
 
@@ -45,10 +47,65 @@ unsafe fn block_tile<
                 ..*tile
             };
             for group in 0..4 {
-                many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(&tile, group);
+                if BLOCK > part_of(BLOCK) {
+                    parts::many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(&tile, group);
+                } else {
+                    many_tokens::<BITS, BLOCK, OFFSET, TOKENS>(&tile, group);
+                }
             }
         }
     }
+}
+
+/// One part of a block of [`one_token`].
+macro_rules! part_of_one_token {
+    () => {
+        concat!(
+            ".if {parts} > 1\n",
+            "ld1 {{v0.16b, v1.16b}}, [{x}], #32\n",
+            ".elseif {part} == 32\n",
+            "ld1 {{v0.16b-v2.16b}}, [{x}], #48\n",
+            ".else\n",
+            "ldr q2, [{x}, #16]\n",
+            "ldr q0, [{x}], #32\n",
+            ".endif\n",
+            ".irp n, 20, 21, 22, 23\n",
+            // v4 to v11: codes of a group, four columns of each row a register.
+            ".if {bits} == 8\n",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64\n",
+            ".if {part} == 32\n",
+            "ld1 {{v8.16b-v11.16b}}, [{w}], #64\n",
+            ".endif\n",
+            ".elseif {part} == 32\n",
+            "ld1 {{v4.16b-v7.16b}}, [{w}], #64\n",
+            "ushr v8.16b, v4.16b, #4\n",
+            "ushr v9.16b, v5.16b, #4\n",
+            "ushr v10.16b, v6.16b, #4\n",
+            "ushr v11.16b, v7.16b, #4\n",
+            "and v4.16b, v4.16b, v31.16b\n",
+            "and v5.16b, v5.16b, v31.16b\n",
+            "and v6.16b, v6.16b, v31.16b\n",
+            "and v7.16b, v7.16b, v31.16b\n",
+            ".else\n",
+            "ld1 {{v4.16b, v5.16b}}, [{w}], #32\n",
+            "ushr v6.16b, v4.16b, #4\n",
+            "ushr v7.16b, v5.16b, #4\n",
+            "and v4.16b, v4.16b, v31.16b\n",
+            "and v5.16b, v5.16b, v31.16b\n",
+            ".endif\n",
+            "sdot v\\n\\().4s, v4.16b, v0.4b[0]\n",
+            "sdot v\\n\\().4s, v5.16b, v0.4b[1]\n",
+            "sdot v\\n\\().4s, v6.16b, v0.4b[2]\n",
+            "sdot v\\n\\().4s, v7.16b, v0.4b[3]\n",
+            ".if {part} == 32\n",
+            "sdot v\\n\\().4s, v8.16b, v1.4b[0]\n",
+            "sdot v\\n\\().4s, v9.16b, v1.4b[1]\n",
+            "sdot v\\n\\().4s, v10.16b, v1.4b[2]\n",
+            "sdot v\\n\\().4s, v11.16b, v1.4b[3]\n",
+            ".endif\n",
+            ".endr\n",
+        )
+    };
 }
 
 /// # Safety
@@ -67,49 +124,19 @@ pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET:
             ".endr",
             "movi v31.16b, #15",
             "2:",
-            // v20 to v23: their sums of this block; v0, v1: activations; v2: d, d * Σq.
+            // v20 to v23: their sums of this block; v0, v1: activations of a part; v2: d, d * Σq.
             "ld4r {{v20.4s-v23.4s}}, [{x}], #16",
-            ".if {block} == 32",
-            "ld1 {{v0.16b-v2.16b}}, [{x}], #48",
-            ".else",
-            "ldr q2, [{x}, #16]",
-            "ldr q0, [{x}], #32",
+            part_of_one_token!(),
+            ".if {parts} > 1",
+            part_of_one_token!(),
             ".endif",
-            ".irp n, 20, 21, 22, 23",
-            // v4 to v11: codes of a group, four columns of each row a register.
-            ".if {bits} == 8",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
-            ".if {block} == 32",
-            "ld1 {{v8.16b-v11.16b}}, [{w}], #64",
+            ".if {parts} > 2",
+            part_of_one_token!(),
+            part_of_one_token!(),
             ".endif",
-            ".elseif {block} == 32",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
-            "ushr v8.16b, v4.16b, #4",
-            "ushr v9.16b, v5.16b, #4",
-            "ushr v10.16b, v6.16b, #4",
-            "ushr v11.16b, v7.16b, #4",
-            "and v4.16b, v4.16b, v31.16b",
-            "and v5.16b, v5.16b, v31.16b",
-            "and v6.16b, v6.16b, v31.16b",
-            "and v7.16b, v7.16b, v31.16b",
-            ".else",
-            "ld1 {{v4.16b, v5.16b}}, [{w}], #32",
-            "ushr v6.16b, v4.16b, #4",
-            "ushr v7.16b, v5.16b, #4",
-            "and v4.16b, v4.16b, v31.16b",
-            "and v5.16b, v5.16b, v31.16b",
+            ".if {parts} > 1",
+            "ldr q2, [{x}], #16",
             ".endif",
-            "sdot v\\n\\().4s, v4.16b, v0.4b[0]",
-            "sdot v\\n\\().4s, v5.16b, v0.4b[1]",
-            "sdot v\\n\\().4s, v6.16b, v0.4b[2]",
-            "sdot v\\n\\().4s, v7.16b, v0.4b[3]",
-            ".if {block} == 32",
-            "sdot v\\n\\().4s, v8.16b, v1.4b[0]",
-            "sdot v\\n\\().4s, v9.16b, v1.4b[1]",
-            "sdot v\\n\\().4s, v10.16b, v1.4b[2]",
-            "sdot v\\n\\().4s, v11.16b, v1.4b[3]",
-            ".endif",
-            ".endr",
             // v4 to v7: scales and offsets of a group each; v8 to v11: the scales as f32, then the offsets.
             ".if {offset}",
             "ld1 {{v4.8h-v7.8h}}, [{p}], #64",
@@ -157,7 +184,8 @@ pub(super) unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET:
             multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at),
             out = in(reg) tile.out,
             bits = const BITS,
-            block = const BLOCK,
+            part = const part_of(BLOCK),
+            parts = const BLOCK / part_of(BLOCK),
             offset = const OFFSET as u8,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v4") _, out("v5") _, out("v6") _, out("v7") _,

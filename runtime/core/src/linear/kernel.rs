@@ -69,37 +69,22 @@ macro_rules! implementations {
             format: $crate::WeightFormat,
         ) -> &'static $crate::linear::kernel::Implementation {
             use $crate::WeightFormat::{Block, F16, F32};
+            // Other sizes of blocks were refused before.
             match format {
-                Block {
-                    bits: 4,
-                    block: 16,
-                    offset: false,
-                } => const { &block::<4, 16, false>() },
-                Block {
-                    bits: 4,
-                    block: 16,
-                    offset: true,
-                } => const { &block::<4, 16, true>() },
-                Block {
-                    bits: 4,
-                    offset: false,
-                    ..
-                } => const { &block::<4, 32, false>() },
-                Block {
-                    bits: 4,
-                    offset: true,
-                    ..
-                } => const { &block::<4, 32, true>() },
-                Block {
-                    block: 16,
-                    offset: false,
-                    ..
-                } => const { &block::<8, 16, false>() },
-                Block {
-                    block: 16,
-                    offset: true,
-                    ..
-                } => const { &block::<8, 16, true>() },
+                Block { bits: 4, block: 16, offset: false } => const { &block::<4, 16, false>() },
+                Block { bits: 4, block: 16, offset: true } => const { &block::<4, 16, true>() },
+                Block { bits: 4, block: 64, offset: false } => const { &block::<4, 64, false>() },
+                Block { bits: 4, block: 64, offset: true } => const { &block::<4, 64, true>() },
+                Block { bits: 4, block: 128, offset: false } => const { &block::<4, 128, false>() },
+                Block { bits: 4, block: 128, offset: true } => const { &block::<4, 128, true>() },
+                Block { bits: 4, offset: false, .. } => const { &block::<4, 32, false>() },
+                Block { bits: 4, offset: true, .. } => const { &block::<4, 32, true>() },
+                Block { block: 16, offset: false, .. } => const { &block::<8, 16, false>() },
+                Block { block: 16, offset: true, .. } => const { &block::<8, 16, true>() },
+                Block { block: 64, offset: false, .. } => const { &block::<8, 64, false>() },
+                Block { block: 64, offset: true, .. } => const { &block::<8, 64, true>() },
+                Block { block: 128, offset: false, .. } => const { &block::<8, 128, false>() },
+                Block { block: 128, offset: true, .. } => const { &block::<8, 128, true>() },
                 Block { offset: false, .. } => const { &block::<8, 32, false>() },
                 Block { offset: true, .. } => const { &block::<8, 32, true>() },
                 F16 => const { &dense::<2>(concat!("f16-", $dense)) },

@@ -9,9 +9,10 @@
 //! └ row multipliers [16] f32
 //! ```
 //!
-//! The codes of one block of one row are put in the order even columns, odd columns, so that the low and
-//! the high halves of 4-bit code bytes are each consecutive, and a file's bytes need no shuffling. How the
-//! rows' codes interleave is each instruction set's own ([`Interleave`]). Scales and offsets are
+//! The codes of one part of a block ([`part_of`]) of one row are put in the order even columns, odd columns, so that
+//! the low and the high halves of 4-bit code bytes are each consecutive, and a file's bytes need no shuffling. How the
+//! rows' codes interleave within a part is each instruction set's own ([`Interleave`]): blocks of 64 and 128 columns
+//! lie like two and four of 32, with one scale. Scales and offsets are
 //! normalised by a power of two for each row (the row multiplier), so that f16 holds any f32 range.
 
 use crate::{Error, IsaKind, WeightFormat};
@@ -25,19 +26,46 @@ pub(crate) const PARAM_BYTES: usize = ROW_TILE * 2;
 /// Tiles start at multiples of this.
 pub(crate) const TILE_ALIGN: usize = 64;
 
+/// Columns whose codes lie together: blocks of more are cut into parts of 32.
+pub(crate) const fn part_of(block: usize) -> usize {
+    if block < 32 { block } else { 32 }
+}
+
 /// How far ahead of a single token dense weights are asked for on x86-64, in bytes. The hardware's own
 /// prefetch stops at each page of 4 KiB.
 #[cfg(target_arch = "x86_64")]
 pub(crate) const DENSE_PREFETCH: usize = 4096;
 
-/// How the code bytes of a tile's rows interleave within a block: groups of `rows` rows, and within a
+/// How 8-bit codes are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signs {
+    /// As -128..=127.
+    Signed,
+    /// As 0..=255.
+    Unsigned,
+    /// Of the bytes of a part of a row, the first, third and so on as 0..=255, the others as -128..=127.
+    Alternating,
+}
+
+impl Signs {
+    /// What turns the `byte`-th code of a part of a row, as a file has it (0..=255), into what is stored; and back.
+    #[inline(always)]
+    pub(crate) fn flip(self, byte: usize) -> u8 {
+        match self {
+            Signs::Unsigned => 0,
+            Signs::Alternating if byte.is_multiple_of(2) => 0,
+            Signs::Signed | Signs::Alternating => 0x80,
+        }
+    }
+}
+
+/// How the code bytes of a tile's rows interleave within a part of a block: groups of `rows` rows, and within a
 /// group `unit` bytes of each row in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interleave {
     pub rows: usize,
     pub unit: usize,
-    /// 8-bit codes are stored as 0..=255 instead of -128..=127.
-    pub unsigned: bool,
+    pub signs: Signs,
     /// Rows whose scales lie together, before their offsets: a group of them is one load.
     pub param_rows: usize,
 }
@@ -47,7 +75,7 @@ impl Interleave {
     pub(crate) const DENSE: Interleave = Interleave {
         rows: 1,
         unit: 1,
-        unsigned: false,
+        signs: Signs::Signed,
         param_rows: ROW_TILE,
     };
 
@@ -56,6 +84,7 @@ impl Interleave {
     pub(crate) const fn of(kind: IsaKind) -> Interleave {
         let (rows, unit) = match kind {
             IsaKind::Scalar => (1, 8),
+            IsaKind::ArmDsp => (4, 4),
             IsaKind::Neon => (4, 2),
             IsaKind::NeonDotprod | IsaKind::NeonI8mm => (4, 4),
             IsaKind::Avx2 => (8, 4),
@@ -64,15 +93,19 @@ impl Interleave {
         Interleave {
             rows,
             unit,
-            unsigned: matches!(kind, IsaKind::Avx512Vnni),
+            signs: match kind {
+                IsaKind::Avx512Vnni => Signs::Unsigned,
+                IsaKind::ArmDsp => Signs::Alternating,
+                _ => Signs::Signed,
+            },
             param_rows: match kind {
-                IsaKind::NeonDotprod | IsaKind::NeonI8mm => rows,
+                IsaKind::ArmDsp | IsaKind::NeonDotprod | IsaKind::NeonI8mm => rows,
                 _ => ROW_TILE,
             },
         }
     }
 
-    /// Position of code byte `byte` of row `row` (in its tile) within a block of `row_bytes` a row.
+    /// Position of code byte `byte` of row `row` (in its tile) within a part of `row_bytes` a row.
     #[inline(always)]
     pub(crate) fn position(self, row: usize, byte: usize, row_bytes: usize) -> usize {
         let group = row / self.rows * self.rows * row_bytes;
@@ -98,7 +131,9 @@ impl Interleave {
 pub(crate) struct TileShape {
     /// Blocks of a row; columns for dense formats.
     pub blocks: usize,
-    /// Code bytes of one row in one block; bytes of one value for dense formats.
+    /// Parts of a block.
+    pub parts: usize,
+    /// Code bytes of one row in one part; bytes of one value for dense formats.
     pub row_bytes: usize,
     /// Where the parameters start.
     pub params_at: usize,
@@ -113,32 +148,34 @@ pub(crate) struct TileShape {
 impl TileShape {
     /// The tile of `format` for `columns` input features.
     pub(crate) fn new(format: WeightFormat, columns: usize) -> Result<TileShape, Error> {
-        let (blocks, row_bytes, params_bytes, multiplier_bytes) = match format {
+        let (blocks, parts, row_bytes, params_bytes, multiplier_bytes) = match format {
             WeightFormat::Block {
                 bits,
                 block,
                 offset,
             } => {
                 let kinds = if offset { 2 } else { 1 };
-                let row_bytes = usize::from(block) * usize::from(bits) / 8;
+                let part = part_of(usize::from(block));
                 (
                     columns.div_ceil(usize::from(block)),
-                    row_bytes,
+                    usize::from(block) / part,
+                    part * usize::from(bits) / 8,
                     kinds * PARAM_BYTES,
                     ROW_TILE * 4,
                 )
             }
-            WeightFormat::F16 => (columns, 2, 0, 0),
-            WeightFormat::F32 => (columns, 4, 0, 0),
+            WeightFormat::F16 => (columns, 1, 2, 0, 0),
+            WeightFormat::F32 => (columns, 1, 4, 0, 0),
         };
         let sizes = || {
-            let params_at = blocks.checked_mul(row_bytes * ROW_TILE)?;
+            let params_at = blocks.checked_mul(parts * row_bytes * ROW_TILE)?;
             let multipliers_at = params_at.checked_add(blocks.checked_mul(params_bytes)?)?;
             let bytes = multipliers_at
                 .checked_add(multiplier_bytes)?
                 .checked_next_multiple_of(TILE_ALIGN)?;
             Some(TileShape {
                 blocks,
+                parts,
                 row_bytes,
                 params_at,
                 params_bytes,
@@ -165,7 +202,7 @@ mod tests {
             let interleave = Interleave {
                 rows,
                 unit,
-                unsigned: false,
+                signs: Signs::Signed,
                 param_rows: ROW_TILE,
             };
             for row_bytes in [8, 16, 32] {

@@ -19,6 +19,8 @@
 //! vector lane, so no order is left to the instruction set.
 
 mod activations;
+#[cfg(arm_dsp)]
+mod arm_dsp;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -33,11 +35,13 @@ mod layout;
 mod neon;
 mod pack;
 mod packed;
+#[cfg(arm_dsp)]
+mod quantise_arm_dsp;
 #[cfg(target_arch = "aarch64")]
 mod quantise_neon;
 mod scalar;
 
-pub use activations::ActivationLayout;
+pub use activations::{ActivationLayout, activation_bytes};
 pub use packed::PackedLayout;
 
 use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
@@ -92,7 +96,17 @@ impl LinearKernel {
             #[cfg(target_arch = "aarch64")]
             crate::IsaKind::NeonDotprod => dotprod::implementation(format),
             #[cfg(target_arch = "aarch64")]
-            crate::IsaKind::NeonI8mm => i8mm::implementation(format),
+            crate::IsaKind::NeonI8mm => match format {
+                // Sums of pairs over several parts don't fit the registers: `sdot` reads the same bytes.
+                WeightFormat::Block { block: 33.., .. } => dotprod::implementation(format),
+                _ => i8mm::implementation(format),
+            },
+            #[cfg(arm_dsp)]
+            crate::IsaKind::ArmDsp => match format {
+                // Not worth the code: their floats alone cost as much as the products.
+                WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
+                _ => arm_dsp::implementation(format),
+            },
             _ => scalar::implementation(format),
         };
         Ok(LinearKernel {

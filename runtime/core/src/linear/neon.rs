@@ -10,7 +10,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{Interleave, PARAM_BYTES};
+use super::layout::{Interleave, PARAM_BYTES, part_of};
 use crate::vector::unrolled;
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -50,7 +50,8 @@ unsafe fn block_tile<
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile<'_>) {
-    let group_bytes = BLOCK * BITS as usize / 2;
+    let part = part_of(BLOCK);
+    let group_bytes = part * BITS as usize / 2;
     let mut acc = [vdupq_n_f32(0.0); 4];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
@@ -58,11 +59,16 @@ unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile
         let mut params = tile.weights.add(tile.shape.params_at);
         let mut record = tile.activations;
         for _ in 0..tile.shape.blocks {
-            let mut x = [vdupq_n_s8(0); 8];
-            unrolled!(j < BLOCK / 4, {
-                x[j] = vld1q_s8(record.add(j * 16).cast());
-            });
             let numbers = vld1q_f32(record.add(BLOCK * 4).cast());
+            let mut dots = [start::<BITS>(numbers); 4];
+            for index in 0..BLOCK / part {
+                let x = load_token::<BLOCK>(record.add(index * part * 4));
+                unrolled!(group < 4, at most 4, {
+                    let codes = load_codes::<BITS, BLOCK>(weights.add(group * group_bytes));
+                    dots[group] = dot::<BITS, BLOCK>(dots[group], &codes, &x);
+                });
+                weights = weights.add(4 * group_bytes);
+            }
             let scales = widen16(params);
             let offsets = if OFFSET {
                 widen16(params.add(PARAM_BYTES))
@@ -70,12 +76,9 @@ unsafe fn one_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile
                 scales
             };
             unrolled!(group < 4, at most 4, {
-                let codes = load_codes::<BITS, BLOCK>(weights.add(group * group_bytes));
-                let dot = dot::<BITS, BLOCK>(&codes, &x, numbers);
-                acc[group] =
-                    accumulate::<OFFSET>(acc[group], dot, scales[group], offsets[group], numbers);
+                let (dot, scale) = (dots[group], scales[group]);
+                acc[group] = accumulate::<OFFSET>(acc[group], dot, scale, offsets[group], numbers);
             });
-            weights = weights.add(4 * group_bytes);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
             record = record.add(BLOCK * 4 + NUMBER_BYTES);
         }
@@ -98,7 +101,9 @@ unsafe fn many_tokens<
     tile: &Tile<'_>,
     group: usize,
 ) {
-    let group_bytes = BLOCK * BITS as usize / 2;
+    let part = part_of(BLOCK);
+    let group_bytes = part * BITS as usize / 2;
+    let record_bytes = BLOCK * 4 + NUMBER_BYTES;
     let mut acc = [vdupq_n_f32(0.0); TOKENS];
     // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
     unsafe {
@@ -106,7 +111,22 @@ unsafe fn many_tokens<
         let mut params = tile.weights.add(tile.shape.params_at + group * 8);
         let mut record = tile.activations;
         for _ in 0..tile.shape.blocks {
-            let codes = load_codes::<BITS, BLOCK>(weights);
+            let mut codes = [vdupq_n_s8(0); 8];
+            let mut dots = [vdupq_n_s32(0); TOKENS];
+            if BLOCK == part {
+                codes = load_codes::<BITS, BLOCK>(weights);
+                weights = weights.add(4 * group_bytes);
+            } else {
+                for index in 0..BLOCK / part {
+                    codes = load_codes::<BITS, BLOCK>(weights);
+                    weights = weights.add(4 * group_bytes);
+                    unrolled!(token < TOKENS, {
+                        let x = record.add(token * record_bytes + index * part * 4);
+                        let x = load_token::<BLOCK>(x);
+                        dots[token] = dot::<BITS, BLOCK>(dots[token], &codes, &x);
+                    });
+                }
+            }
             let scale = widen(params);
             let offset = if OFFSET {
                 widen(params.add(PARAM_BYTES))
@@ -114,44 +134,60 @@ unsafe fn many_tokens<
                 scale
             };
             unrolled!(token < TOKENS, {
-                let record = record.add(token * (BLOCK * 4 + NUMBER_BYTES));
-                let mut x = [vdupq_n_s8(0); 8];
-                unrolled!(j < BLOCK / 4, {
-                    x[j] = vld1q_s8(record.add(j * 16).cast());
-                });
+                let record = record.add(token * record_bytes);
                 let numbers = vld1q_f32(record.add(BLOCK * 4).cast());
-                let dot = dot::<BITS, BLOCK>(&codes, &x, numbers);
+                // Of one part the sum is made here: sums of all tokens would not fit the registers.
+                let dot = if BLOCK == part {
+                    let x = load_token::<BLOCK>(record);
+                    dot::<BITS, BLOCK>(start::<BITS>(numbers), &codes, &x)
+                } else {
+                    vaddq_s32(dots[token], start::<BITS>(numbers))
+                };
                 acc[token] = accumulate::<OFFSET>(acc[token], dot, scale, offset, numbers);
             });
-            record = record.add(TOKENS * (BLOCK * 4 + NUMBER_BYTES));
-            weights = weights.add(4 * group_bytes);
+            record = record.add(TOKENS * record_bytes);
             params = params.add(if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES });
         }
         finish(tile, group, acc);
     }
 }
 
-/// The dot products of four rows' codes of one block with one token's.
+/// One token's codes of a part of a block, in the registers that belong to [`load_codes`]'.
+///
+/// # Safety
+/// They must be readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load_token<const BLOCK: usize>(at: *const u8) -> [int8x16_t; 8] {
+    let mut x = [vdupq_n_s8(0); 8];
+    unrolled!(j < part_of(BLOCK) / 4, {
+        // SAFETY: the caller's promise.
+        x[j] = unsafe { vld1q_s8(at.add(j * 16).cast()) };
+    });
+    x
+}
+
+/// `sum` and the dot products of four rows' codes of one part of a block with one token's.
 #[inline]
 #[target_feature(enable = "neon")]
 fn dot<const BITS: u8, const BLOCK: usize>(
+    sum: int32x4_t,
     codes: &[int8x16_t; 8],
     x: &[int8x16_t; 8],
-    numbers: float32x4_t,
 ) -> int32x4_t {
     if BITS == 4 {
         let mut pairs = vmull_s8(vget_low_s8(codes[0]), vget_low_s8(x[0]));
         pairs = vmlal_high_s8(pairs, codes[0], x[0]);
-        unrolled!(j < BLOCK / 4, {
+        unrolled!(j < part_of(BLOCK) / 4, {
             if j > 0 {
                 pairs = vmlal_s8(pairs, vget_low_s8(codes[j]), vget_low_s8(x[j]));
                 pairs = vmlal_high_s8(pairs, codes[j], x[j]);
             }
         });
-        vpadalq_s16(start(numbers), pairs)
+        vpadalq_s16(sum, pairs)
     } else {
-        let mut sum = vdupq_n_s32(0);
-        unrolled!(j < BLOCK / 4, {
+        let mut sum = sum;
+        unrolled!(j < part_of(BLOCK) / 4, {
             let pairs = vmull_s8(vget_low_s8(codes[j]), vget_low_s8(x[j]));
             sum = vpadalq_s16(sum, vmlal_high_s8(pairs, codes[j], x[j]));
         });
@@ -159,10 +195,10 @@ fn dot<const BITS: u8, const BLOCK: usize>(
     }
 }
 
-/// Loads one block of a group of rows: registers in the order of the block's columns, 4-bit codes as 0..=15.
+/// Loads one part of a block of a group of rows: registers in the order of the part's columns, 4-bit codes as 0..=15.
 ///
 /// # Safety
-/// The block must be readable at `at`.
+/// The part must be readable at `at`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [int8x16_t; 8] {
@@ -170,8 +206,8 @@ unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [int8
     // SAFETY: the caller's promise: a group is 4 rows, so 16 bytes for 4 columns of 8 bits.
     unsafe {
         if BITS == 4 {
-            let registers = BLOCK / 8;
-            let bytes = if BLOCK == 32 {
+            let registers = part_of(BLOCK) / 8;
+            let bytes = if BLOCK > 16 {
                 vld1q_u8_x4(at)
             } else {
                 let half = vld1q_u8_x2(at);
@@ -184,7 +220,7 @@ unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [int8
             }
         } else {
             let first = vld1q_s8_x4(at.cast());
-            let second = if BLOCK == 32 {
+            let second = if BLOCK > 16 {
                 vld1q_s8_x4(at.add(64).cast())
             } else {
                 first
@@ -197,11 +233,15 @@ unsafe fn load_codes<const BITS: u8, const BLOCK: usize>(at: *const u8) -> [int8
     codes
 }
 
-/// What the sum of a 4-bit block starts at: `-8 Σq`.
+/// What the sum of a block starts at: `-8 Σq` for 4 bits.
 #[inline]
 #[target_feature(enable = "neon")]
-fn start(numbers: float32x4_t) -> int32x4_t {
-    vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(numbers))
+fn start<const BITS: u8>(numbers: float32x4_t) -> int32x4_t {
+    if BITS == 4 {
+        vdupq_laneq_s32::<2>(vreinterpretq_s32_f32(numbers))
+    } else {
+        vdupq_n_s32(0)
+    }
 }
 
 /// Adds one block of four rows: `fma(dot, d * scale, acc)`, then the offsets.

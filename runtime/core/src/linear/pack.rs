@@ -1,6 +1,6 @@
 //! Rearranging weights into a kernel's tiles, and reading a row back.
 
-use super::layout::{Interleave, PARAM_BYTES, ROW_TILE, TileShape};
+use super::layout::{Interleave, PARAM_BYTES, ROW_TILE, TileShape, part_of};
 use crate::{BlockWeights, DenseWeights, Floats, f16};
 
 /// Packs the rows of one tile, starting at `first_row`. Rows past the end become zeros.
@@ -14,8 +14,7 @@ pub(crate) fn pack_blocks(
 ) {
     tile.fill(0);
     let rows = ROW_TILE.min(weights.rows().saturating_sub(first_row));
-    // A file's block may be several of ours.
-    let per_block = weights.block_size() / block;
+    let parts = weights.block_size() / part_of(block);
     let blocks = weights.columns().div_ceil(weights.block_size());
     let (codes, rest) = tile.split_at_mut(shape.params_at);
     let (params, multipliers) = rest.split_at_mut(shape.multipliers_at - shape.params_at);
@@ -29,12 +28,14 @@ pub(crate) fn pack_blocks(
             let offset = f16::from_f32(offset * inverse).to_ne_bytes();
             let source = weights.block_codes(first_row + row, file_block);
             for (part, source) in source.chunks_exact(shape.row_bytes).enumerate() {
-                let index = file_block * per_block + part;
-                if index >= shape.blocks {
+                // A file's block may be several of ours.
+                let index = file_block * parts + part;
+                let our_block = index / shape.parts;
+                if our_block >= shape.blocks {
                     break;
                 }
-                let at =
-                    index * shape.params_bytes + interleave.scale_position(row, shape.params_bytes);
+                let at = our_block * shape.params_bytes
+                    + interleave.scale_position(row, shape.params_bytes);
                 put(params, at, scale);
                 if shape.params_bytes > PARAM_BYTES {
                     put(params, at + interleave.offset_distance(), offset);
@@ -70,15 +71,17 @@ fn row_multiplier(weights: &BlockWeights<'_>, row: usize, blocks: usize) -> (f32
     (power(exponent), power(-exponent))
 }
 
-/// Scatters one row's code bytes of one block.
+/// Scatters one row's code bytes of one part of a block.
 fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave: Interleave) {
     let mut ordered = [0; MAX_ROW_BYTES];
     let source = if bits == 4 {
         source
     } else {
-        let flip = if interleave.unsigned { 0 } else { 0x80 };
         let (even, odd) = ordered.split_at_mut(source.len() / 2);
-        for ((even, odd), &[a, b]) in even.iter_mut().zip(odd).zip(source.as_chunks::<2>().0) {
+        let pairs = source.as_chunks::<2>().0.iter().enumerate();
+        for ((even, odd), (byte, &[a, b])) in even.iter_mut().zip(odd).zip(pairs) {
+            // Both halves have an even number of bytes.
+            let flip = interleave.signs.flip(byte);
             (*even, *odd) = (a ^ flip, b ^ flip);
         }
         ordered.get(..source.len()).unwrap_or(&[])
@@ -90,7 +93,7 @@ fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave:
     }
 }
 
-/// The most code bytes one row has in one block: 32 columns of 8 bits.
+/// The most code bytes one row has in one part of a block: 32 columns of 8 bits.
 const MAX_ROW_BYTES: usize = 32;
 
 fn put_units<const UNIT: usize>(
@@ -158,9 +161,10 @@ pub(crate) fn unpack_blocks(
     out: &mut [f32],
 ) {
     let multiplier = f32::from_ne_bytes(take(tile, shape.multipliers_at + row * 4));
-    for (index, out) in out.chunks_mut(block).enumerate() {
+    let part = part_of(block);
+    for (index, out) in out.chunks_mut(part).enumerate() {
         let at = shape.params_at
-            + index * shape.params_bytes
+            + index / shape.parts * shape.params_bytes
             + interleave.scale_position(row, shape.params_bytes);
         let scale = f16::from_ne_bytes(take(tile, at)).to_f32() * multiplier;
         let offset = if shape.params_bytes > PARAM_BYTES {
@@ -172,24 +176,20 @@ pub(crate) fn unpack_blocks(
             .get(index * shape.row_bytes * ROW_TILE..)
             .unwrap_or(&[]);
         for (column, out) in out.iter_mut().enumerate() {
-            let place = column / 2 + column % 2 * (block / 2);
+            let place = column / 2 + column % 2 * (part / 2);
             let code = if bits == 4 {
                 let [byte] = take(
                     codes,
-                    interleave.position(row, place % (block / 2), shape.row_bytes),
+                    interleave.position(row, place % (part / 2), shape.row_bytes),
                 );
-                i32::from(if place < block / 2 {
+                i32::from(if place < part / 2 {
                     byte & 15
                 } else {
                     byte >> 4
                 }) - 8
             } else {
                 let [byte] = take(codes, interleave.position(row, place, shape.row_bytes));
-                if interleave.unsigned {
-                    i32::from(byte) - 128
-                } else {
-                    i32::from(byte as i8)
-                }
+                i32::from(byte ^ interleave.signs.flip(place)) - 128
             };
             *out = code as f32 * scale + offset;
         }

@@ -26,8 +26,12 @@ impl PackedLayout {
             WeightFormat::Block { bits, .. } if bits != 4 && bits != 8 => {
                 return Err(Error::Bits(bits));
             }
-            WeightFormat::Block { block, .. } if block != 16 && block != 32 => {
+            WeightFormat::Block { block, .. } if !matches!(block, 16 | 32 | 64 | 128) => {
                 return Err(Error::BlockSize(u32::from(block)));
+            }
+            // Microcontrollers have no kernel of their own for these.
+            WeightFormat::Block { block: 16, .. } if kind.is_microcontroller() => {
+                Interleave::of(IsaKind::Scalar)
             }
             WeightFormat::Block { .. } => Interleave::of(kind),
             WeightFormat::F16 | WeightFormat::F32 => Interleave::DENSE,

@@ -40,14 +40,16 @@ pub(super) fn quantise<const BLOCK: usize>(
             Order::Pairs4 => {
                 each_block::<BLOCK>(x, own, step, |block, to| pairs4::<BLOCK>(block, to))
             }
-            Order::Plain | Order::Float => {}
+            // No kernel of AArch64 reads the others.
+            _ => {}
         }
     }
 }
 
-/// One block: codes in even columns, then odd ones (a block of 16 in the first register), the scale and the sum of codes.
+/// One block: codes of each part in even columns, then odd ones (a block of 16 in the first register), the scale and the sum of
+/// codes.
 struct Rounded {
-    codes: [int8x16_t; 2],
+    codes: [int8x16_t; 8],
     scale: f32,
     sum: i32,
 }
@@ -79,6 +81,9 @@ unsafe fn each_block<const BLOCK: usize>(
 #[inline]
 #[target_feature(enable = "neon")]
 fn round<const BLOCK: usize>(x: &[f32; BLOCK]) -> Rounded {
+    if BLOCK > 32 {
+        return round_parts(x);
+    }
     let mut even = [vdupq_n_f32(0.0); 4];
     let mut odd = even;
     let mut largest = vdupq_n_u32(0);
@@ -92,20 +97,55 @@ fn round<const BLOCK: usize>(x: &[f32; BLOCK]) -> Rounded {
     });
     let (scale, inverse) = scale_and_inverse(vmaxvq_u32(largest));
     if BLOCK == 32 {
-        let codes = [narrow(even, inverse), narrow(odd, inverse)];
-        let sum = vaddvq_s16(vpadalq_s8(vpaddlq_s8(codes[0]), codes[1]));
+        let (even, odd) = (narrow(even, inverse), narrow(odd, inverse));
+        let sum = vaddvq_s16(vpadalq_s8(vpaddlq_s8(even), odd));
         Rounded {
-            codes,
+            codes: [even, odd, even, even, even, even, even, even],
             scale,
             sum: i32::from(sum),
         }
     } else {
         let codes = narrow([even[0], even[1], odd[0], odd[1]], inverse);
         Rounded {
-            codes: [codes; 2],
+            codes: [codes; 8],
             scale,
             sum: i32::from(vaddlvq_s8(codes)),
         }
+    }
+}
+
+/// [`round`] for blocks of several parts, which don't fit the registers: values are read a second time for their codes.
+#[inline]
+#[target_feature(enable = "neon")]
+fn round_parts<const BLOCK: usize>(x: &[f32; BLOCK]) -> Rounded {
+    let mut largest = vdupq_n_u32(0);
+    for x in x.as_chunks::<16>().0 {
+        // SAFETY: sixteen values are there.
+        let x = unsafe { vld1q_f32_x4(x.as_ptr()) };
+        let magnitudes = [x.0, x.1, x.2, x.3].map(|x| vreinterpretq_u32_f32(vabsq_f32(x)));
+        let [a, b, c, d] = magnitudes;
+        largest = vmaxq_u32(largest, vmaxq_u32(vmaxq_u32(a, b), vmaxq_u32(c, d)));
+    }
+    let (scale, inverse) = scale_and_inverse(vmaxvq_u32(largest));
+    let mut codes = [vdupq_n_s8(0); 8];
+    let mut sums = vdupq_n_s16(0);
+    unrolled!(part < BLOCK / 32, at most 4, {
+        let mut even = [vdupq_n_f32(0.0); 4];
+        let mut odd = even;
+        unrolled!(i < 4, at most 4, {
+            // SAFETY: `part * 32 + i * 8 + 8 <= BLOCK`.
+            let both = unsafe { vld2q_f32(x.as_ptr().add(part * 32 + i * 8)) };
+            (even[i], odd[i]) = (both.0, both.1);
+        });
+        let (even, odd) = (narrow(even, inverse), narrow(odd, inverse));
+        // A lane sums sixteen codes at most.
+        sums = vpadalq_s8(vpadalq_s8(sums, even), odd);
+        (codes[2 * part], codes[2 * part + 1]) = (even, odd);
+    });
+    Rounded {
+        codes,
+        scale,
+        sum: i32::from(vaddvq_s16(sums)),
     }
 }
 
@@ -132,10 +172,9 @@ unsafe fn started<const BLOCK: usize>(block: Rounded, to: *mut u8, middle: i32) 
     // SAFETY: the caller's promise.
     unsafe {
         vst1q_s32(to.cast(), vdupq_n_s32(-middle * block.sum));
-        vst1q_s8(to.add(16).cast(), block.codes[0]);
-        if BLOCK == 32 {
-            vst1q_s8(to.add(32).cast(), block.codes[1]);
-        }
+        unrolled!(i < BLOCK / 16, {
+            vst1q_s8(to.add(16 + i * 16).cast(), block.codes[i]);
+        });
         put_scale(block.scale, block.sum, to.add(16 + BLOCK), 4);
     }
 }
@@ -159,10 +198,11 @@ unsafe fn half_pair<const BLOCK: usize>(block: Rounded, to: *mut u8, side: usize
         put_scale(block.scale, block.sum, numbers.add(32), 16);
         put_scale(block.scale, block.sum, numbers.add(40), 16);
         let to = to.add(64 + side * 8).cast::<u64>();
-        unrolled!(i < BLOCK / 16, at most 2, {
+        unrolled!(i < BLOCK / 16, {
             let eights = vreinterpretq_u64_s8(block.codes[i]);
             to.add(i * 4).write_unaligned(vgetq_lane_u64::<0>(eights));
-            to.add(i * 4 + 2).write_unaligned(vgetq_lane_u64::<1>(eights));
+            to.add(i * 4 + 2)
+                .write_unaligned(vgetq_lane_u64::<1>(eights));
         });
     }
 }
@@ -176,9 +216,10 @@ unsafe fn half_pair<const BLOCK: usize>(block: Rounded, to: *mut u8, side: usize
 unsafe fn pairs4<const BLOCK: usize>(block: Rounded, to: *mut u8) {
     // SAFETY: the caller's promise.
     unsafe {
-        unrolled!(i < BLOCK / 16, at most 2, {
+        unrolled!(i < BLOCK / 16, {
             let pairs = vreinterpretq_s16_s8(block.codes[i]);
-            let twice = [vzip1q_s16(pairs, pairs), vzip2q_s16(pairs, pairs)].map(|t| vreinterpretq_s32_s16(t));
+            let twice = [vzip1q_s16(pairs, pairs), vzip2q_s16(pairs, pairs)]
+                .map(|t| vreinterpretq_s32_s16(t));
             let to = to.add(i * 64).cast();
             vst1q_s32(to, vzip1q_s32(twice[0], twice[0]));
             vst1q_s32(to.add(4), vzip2q_s32(twice[0], twice[0]));

@@ -2,9 +2,9 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{Interleave, PARAM_BYTES, ROW_TILE};
+use super::layout::{Interleave, PARAM_BYTES, ROW_TILE, part_of};
 use crate::f16;
-use crate::math::fma;
+use crate::math::{fma, widen};
 
 implementations! {
     quantised: "scalar",
@@ -30,33 +30,41 @@ unsafe fn block_tile<
 >(
     tile: &Tile<'_>,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe { any_tile::<BITS, OFFSET>(tile, BLOCK, TOKENS) };
+}
+
+/// All sizes of blocks and groups of tokens in one function: it is a microcontroller's, where code is dear.
+///
+/// # Safety
+/// See [`super::kernel::TileFn`].
+unsafe fn any_tile<const BITS: u8, const OFFSET: bool>(
+    tile: &Tile<'_>,
+    block: usize,
+    tokens: usize,
+) {
     let shape = tile.shape;
-    for (token, row) in (0..TOKENS).flat_map(|token| (0..ROW_TILE).map(move |row| (token, row))) {
+    for (token, row) in (0..tokens).flat_map(|token| (0..ROW_TILE).map(move |row| (token, row))) {
         let mut acc = 0f32;
         for index in 0..shape.blocks {
             // SAFETY: all addresses are within the tile and the activations, by the shape.
             unsafe {
-                let weights = tile.weights.add((index * ROW_TILE + row) * shape.row_bytes);
-                let record = (index * TOKENS + token) * (BLOCK + NUMBER_BYTES);
+                let record = (index * tokens + token) * (block + NUMBER_BYTES);
                 let codes = tile.activations.add(record).cast::<i8>();
-                let numbers = codes.add(BLOCK).cast::<u8>();
+                let numbers = codes.add(block).cast::<u8>();
                 let mut dot = 0i32;
-                for i in 0..shape.row_bytes {
-                    let byte = *weights.add(i);
-                    let x = i32::from(*codes.add(i));
-                    if BITS == 4 {
-                        let (low, high) = (i32::from(byte & 15) - 8, i32::from(byte >> 4) - 8);
-                        dot += low * x + high * i32::from(*codes.add(BLOCK / 2 + i));
-                    } else {
-                        dot += i32::from(byte as i8) * x;
-                    }
+                for part in 0..shape.parts {
+                    let place = (index * shape.parts + part) * ROW_TILE + row;
+                    let weights = tile.weights.add(place * shape.row_bytes);
+                    let codes = codes.add(part * part_of(block));
+                    dot += dot_part::<BITS>(weights, shape.row_bytes, codes);
                 }
                 let params = shape.params_at + index * shape.params_bytes + row * 2;
                 let params = tile.weights.add(params);
-                let scale = read::<f16>(params).to_f32();
+                let scale = widen(read::<f16>(params));
                 acc = fma(dot as f32, read::<f32>(numbers) * scale, acc);
                 if OFFSET {
-                    let offset = read::<f16>(params.add(PARAM_BYTES)).to_f32();
+                    let offset = widen(read::<f16>(params.add(PARAM_BYTES)));
                     acc = fma(read::<f32>(numbers.add(4)), offset, acc);
                 }
             }
@@ -69,9 +77,32 @@ unsafe fn block_tile<
     }
 }
 
+/// The dot product of one row's codes of a part, `bytes` of them, with one token's.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+unsafe fn dot_part<const BITS: u8>(weights: *const u8, bytes: usize, codes: *const i8) -> i32 {
+    let mut dot = 0i32;
+    for i in 0..bytes {
+        // SAFETY: the caller's promise: a byte of 4-bit codes belongs to two activations.
+        unsafe {
+            let byte = *weights.add(i);
+            let x = i32::from(*codes.add(i));
+            if BITS == 4 {
+                let (low, high) = (i32::from(byte & 15) - 8, i32::from(byte >> 4) - 8);
+                dot += low * x + high * i32::from(*codes.add(bytes + i));
+            } else {
+                dot += i32::from(byte as i8) * x;
+            }
+        }
+    }
+    dot
+}
+
 /// # Safety
 /// See [`super::kernel::TileFn`].
-unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
+pub(super) unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
     let mut acc = [[0f32; ROW_TILE]; TOKENS];
     for column in 0..tile.shape.blocks {
         for (token, acc) in acc.iter_mut().enumerate() {
@@ -81,7 +112,7 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
                 for (row, acc) in acc.iter_mut().enumerate() {
                     let at = tile.weights.add((column * ROW_TILE + row) * BYTES);
                     let weight = if BYTES == 2 {
-                        read::<f16>(at).to_f32()
+                        widen(read::<f16>(at))
                     } else {
                         read::<f32>(at)
                     };

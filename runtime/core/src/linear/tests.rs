@@ -1,5 +1,7 @@
 //! Every instruction set of this CPU against the scalar twin, bit for bit, and the twin against the formula.
 
+mod samples;
+
 use super::*;
 use crate::{BlockWeights, DenseWeights, Floats, IsaKind, ZeroPoints, f16, gather::gather_row};
 use proptest::prelude::*;
@@ -19,23 +21,12 @@ struct Sample {
     halves: Vec<f16>,
 }
 
-/// A cheap sequence of bytes, the same on every machine.
 fn bytes(count: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let step = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..count).map(step).collect()
+    samples::bytes(seed).take(count).collect()
 }
 
 fn floats(count: usize, seed: u64) -> Vec<f32> {
-    bytes(count, seed)
-        .into_iter()
-        .map(|b| (f32::from(b) - 127.5) / 50.0)
-        .collect()
+    samples::floats(seed).take(count).collect()
 }
 
 impl Sample {
@@ -175,8 +166,12 @@ fn reference(weights: &Weights<'_>, x: &[f32], tokens: usize) -> Vec<f64> {
 
 #[test]
 fn the_scalar_twin_follows_the_formula() {
-    for (bits, block_size, offset) in [(4, 32, false), (4, 64, true), (8, 16, false), (8, 32, true)]
-    {
+    for (bits, block_size, offset) in [
+        (4, 32, false),
+        (4, 64, true),
+        (8, 16, false),
+        (8, 128, true),
+    ] {
         let (rows, columns, tokens) = (19, 130, 3);
         let sample = Sample::new(rows, columns, bits, block_size, offset, 5);
         let x = floats(tokens * columns, 9);
@@ -222,9 +217,9 @@ proptest! {
     #[test]
     fn every_isa_gives_the_scalar_bits(
         rows in 1usize..50,
-        columns in 1usize..200,
+        columns in 1usize..300,
         tokens in 1usize..40,
-        block_size in prop_oneof![Just(16usize), Just(32), Just(128)],
+        block_size in prop_oneof![Just(16usize), Just(32), Just(64), Just(128), Just(256)],
         offset: bool,
         bits in prop_oneof![Just(4u8), Just(8)],
         seed: u64,
@@ -248,13 +243,13 @@ proptest! {
 #[test]
 fn extremes_do_not_overflow() {
     for (bits, byte, middle) in [(4, 0xFF, 7), (4, 0x00, -8), (8, 0xFF, 127), (8, 0x00, -128)] {
-        for sign in [1.0, -1.0] {
-            let (rows, columns, tokens) = (16, 64, 9);
+        for (sign, block) in [1.0, -1.0].into_iter().flat_map(|s| [(s, 32), (s, 128)]) {
+            let (rows, columns, tokens) = (16, 128, 9);
             let codes = std::vec![byte; rows * columns * usize::from(bits) / 8];
-            let scales = std::vec![1.0; rows * columns / 32];
+            let scales = std::vec![1.0; rows * columns / block];
             let weights = BlockWeights::new(
                 bits,
-                32,
+                block,
                 rows,
                 columns,
                 &codes,
@@ -388,6 +383,7 @@ fn each_format_and_isa_has_its_own_kernel() {
     for isa in Isa::available() {
         let (quantised, dense) = match isa.kind() {
             IsaKind::Scalar => ("scalar", "scalar"),
+            IsaKind::ArmDsp => ("arm-dsp", "scalar"),
             IsaKind::Neon => ("neon", "neon"),
             IsaKind::NeonDotprod => ("neon-dotprod", "neon"),
             IsaKind::NeonI8mm => ("neon-i8mm", "neon"),
@@ -396,6 +392,9 @@ fn each_format_and_isa_has_its_own_kernel() {
         };
         for format in WeightFormat::ALL {
             let want = match format {
+                WeightFormat::Block {
+                    bits, block: 33.., ..
+                } if isa.kind() == IsaKind::NeonI8mm => std::format!("q{bits}-neon-dotprod"),
                 WeightFormat::Block { bits, .. } => std::format!("q{bits}-{quantised}"),
                 WeightFormat::F16 => std::format!("f16-{dense}"),
                 WeightFormat::F32 => std::format!("f32-{dense}"),
@@ -409,8 +408,13 @@ fn each_format_and_isa_has_its_own_kernel() {
 #[test]
 fn results_are_the_same_on_every_machine() {
     let mut hash = 0xCBF2_9CE4_8422_2325u64;
-    for (bits, block_size, offset) in [(4, 32, true), (4, 16, false), (8, 32, false), (8, 64, true)]
-    {
+    for (bits, block_size, offset) in [
+        (4, 32, true),
+        (4, 16, false),
+        (8, 32, false),
+        (8, 64, true),
+        (4, 128, false),
+    ] {
         let sample = Sample::new(37, 150, bits, block_size, offset, 11);
         let x = floats(7 * 150, 12);
         for weights in sample.all() {
@@ -420,7 +424,17 @@ fn results_are_the_same_on_every_machine() {
             }
         }
     }
-    assert_eq!(hash, 12_248_561_910_828_424_574);
+    assert_eq!(hash, 7_187_196_906_796_751_290);
+}
+
+/// What boards without an operating system compute too.
+#[test]
+fn small_products_have_the_digest_of_every_machine() {
+    let mut memory = std::vec![0.0; 12 * 1024 / 4];
+    for isa in Isa::available() {
+        let digest = samples::digest(isa, &mut memory);
+        assert_eq!(digest, Some(samples::DIGEST), "{}", isa.name());
+    }
 }
 
 #[test]
@@ -432,6 +446,23 @@ fn any_machine_packs_for_any_instruction_set() {
                 PackedLayout::of(format, isa.kind()).unwrap(),
                 kernel.layout()
             );
+        }
+    }
+}
+
+#[test]
+fn memory_for_activations_can_be_planned_for_any_instruction_set() {
+    for isa in Isa::available() {
+        for format in WeightFormat::ALL {
+            let kernel = LinearKernel::select(format, isa).unwrap();
+            for (tokens, columns) in [(1, 1), (3, 40), (8, 256), (17, 130)] {
+                assert_eq!(
+                    activation_bytes(format, isa.kind(), tokens, columns),
+                    kernel.activation_bytes(tokens, columns),
+                    "{} {format:?}",
+                    isa.name()
+                );
+            }
         }
     }
 }

@@ -54,6 +54,7 @@ impl Default for SamplingParams {
 /// A token that may be chosen; the sampler's working memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(C)]
 pub struct Candidate {
     /// Token.
     pub id: u32,

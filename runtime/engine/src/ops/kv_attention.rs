@@ -4,14 +4,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use furlong_core::attention::{AttentionShape, Q8Queries, Visible, attend, attend_q8};
+use furlong_core::attention::{AttentionShape, Visible, attend, attend_q8};
 use furlong_core::rope::{RopePairs, rope};
 use furlong_core::{Isa, MatrixMut, norm};
 use tract_core::internal::*;
 
 use super::kv_cache::{Cached, KvCache, Slot};
 use super::{Machine, Scratch, SessionScratch, core_error, floats};
-use crate::KvFormat;
 use crate::rewrite::{AttentionInputs, AttentionSpec, HeadNorm, RopeTable};
 
 type CoreError = furlong_core::Error;
@@ -63,14 +62,6 @@ impl<'a> Rows<'a> {
             .get(start..start + self.columns)
             .unwrap_or_default()
     }
-}
-
-/// All tokens' queries, ready to attend with, `[tokens, heads, head_dim]`.
-#[derive(Clone, Copy)]
-struct Queries<'a> {
-    floats: &'a [f32],
-    /// The same in 8 bits, for a cache of 8 bits.
-    narrow: Q8Queries<'a>,
 }
 
 impl KvAttention {
@@ -203,12 +194,6 @@ impl KvAttention {
         let (query_norm, key_norm) = (spec.query_norm.as_ref(), spec.key_norm.as_ref());
         self.place_all(queries, tokens, first, query_norm, &mut scratch.queries)?;
         self.place_all(keys, tokens, first, key_norm, &mut scratch.keys)?;
-        if self.machine.kv == KvFormat::Q8 {
-            let (isa, pool) = (self.machine.isa, &self.machine.pool);
-            let at_once = TOKENS_AT_ONCE * spec.heads;
-            let narrow = &mut scratch.narrow;
-            narrow.fill(isa, pool, &scratch.queries, spec.head_dim, at_once)?;
-        }
         let all_keys = &scratch.keys;
         let write = |mut slot: Slot<'_>| {
             let columns = slot.head * spec.head_dim..(slot.head + 1) * spec.head_dim;
@@ -238,7 +223,7 @@ impl KvAttention {
     fn attend(
         &self,
         state: &KvState,
-        queries: Queries<'_>,
+        queries: &[f32],
         first: usize,
         token: usize,
         columns: Range<usize>,
@@ -248,6 +233,7 @@ impl KvAttention {
         let group = spec.heads / spec.kv_heads;
         let dim = spec.head_dim;
         let tokens = out.rows();
+        let queries = queries.get(token * spec.query_columns()..);
         let mut rest = out;
         let mut head = columns.start / dim;
         let end = columns.end / dim;
@@ -270,21 +256,16 @@ impl KvAttention {
                     window: spec.window,
                 },
             };
+            let queries = queries
+                .and_then(|q| q.get(head * dim..))
+                .unwrap_or_default();
             let isa = self.machine.isa;
             let positions = first + token + tokens;
-            // The first token's first query, and up to where the last token's are.
-            let row = token * spec.heads + head;
-            let rows = tokens.saturating_sub(1) * spec.heads + next - head;
             match state.cache.head(kv_head, positions) {
                 (Cached::Floats(keys), Cached::Floats(values)) => {
-                    let queries = queries.floats.get(row * dim..(row + rows) * dim);
-                    attend(isa, &shape, queries.unwrap_or_default(), keys, values, own)?;
+                    attend(isa, &shape, queries, keys, values, own)?;
                 }
                 (Cached::Q8(keys), Cached::Q8(values)) => {
-                    let queries = queries
-                        .narrow
-                        .part(row, rows, dim)
-                        .ok_or(CoreError::Shape)?;
                     attend_q8(isa, &shape, queries, keys, values, positions, own)?;
                 }
                 _ => return Err(CoreError::Format),
@@ -298,7 +279,7 @@ impl KvAttention {
     fn attend_all(
         &self,
         state: &KvState,
-        queries: Queries<'_>,
+        queries: &[f32],
         first: usize,
         tokens: usize,
         out: &mut [f32],
@@ -365,11 +346,7 @@ impl KvAttention {
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
         self.append(state, scratch, &operands, tokens)
             .map_err(core_error)?;
-        let queries = Queries {
-            floats: &scratch.queries,
-            narrow: scratch.narrow.view(),
-        };
-        self.attend_all(state, queries, first, tokens, out)
+        self.attend_all(state, &scratch.queries, first, tokens, out)
             .map_err(core_error)?;
         Ok(output.into_tvalue())
     }

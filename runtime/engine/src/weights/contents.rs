@@ -151,7 +151,7 @@ impl Matrix<'_> {
 /// A small matrix as `layout` packs it: another packing gives other bytes, so that no version number has to be
 /// kept in step with the kernels.
 fn packed_sample(layout: PackedLayout) -> Vec<u8> {
-    const COLUMNS: usize = 64;
+    const COLUMNS: usize = 128;
     let rows = layout.row_tile();
     let numbers: Vec<f32> = (0..rows * COLUMNS)
         .map(|i| (i % 2039) as f32 / 8.0)

@@ -6,6 +6,9 @@ use crate::{test, toolchain, workspace};
 use anyhow::Result;
 use std::process::Command;
 
+/// Training is checked too, on the processor and on a software Vulkan device.
+const TRAINING: &str = "--features=furlong-fine-tune/gpu";
+
 fn cargo(args: &[&str]) -> Result<Command> {
     let mut command = Command::new("cargo");
     command.args(args).current_dir(workspace::root()?);
@@ -25,6 +28,7 @@ pub fn clippy() -> Result<Outcome> {
         "--locked",
         "--workspace",
         "--all-targets",
+        TRAINING,
         "--quiet",
         "--",
         "-D",
@@ -41,6 +45,7 @@ pub fn docs() -> Result<Outcome> {
         "--locked",
         "--workspace",
         "--no-deps",
+        TRAINING,
         "--quiet",
     ];
     report::check(cargo(&args)?.env("RUSTDOCFLAGS", "-D warnings"))
@@ -48,17 +53,19 @@ pub fn docs() -> Result<Outcome> {
 
 /// The kernels must build where there is no std and no heap.
 pub fn no_std() -> Result<Outcome> {
-    report::check(toolchain::bare_metal("thumbv7em-none-eabihf")?.args([
-        "-p",
-        "furlong-core",
-        "--no-default-features",
-    ]))
+    report::check(
+        toolchain::bare_metal("build", "thumbv7em-none-eabihf")?.args([
+            "-p",
+            "furlong-core",
+            "--no-default-features",
+        ]),
+    )
 }
 
 /// Every crate's tests.
 pub fn tests() -> Result<Outcome> {
     let mut command = Builder::Host.cargo("test")?;
-    command.arg("--no-fail-fast");
+    command.args(["--no-fail-fast", TRAINING]);
     test::parity::environment(&mut command)?;
     report::rust_tests("host", &mut command)
 }

@@ -2,6 +2,7 @@
 
 mod emulated;
 mod exports;
+mod firmware;
 mod host;
 pub mod parity;
 mod report;
@@ -75,6 +76,11 @@ const STEPS: &[Step] = &[
         name: "cortex-a-max",
         about: "kernel tests on an emulated core with i8mm",
         run: emulated::cortex_a_max,
+    },
+    Step {
+        name: "firmware",
+        about: "the firmware on every emulated board; builds for the real ones",
+        run: firmware::boards,
     },
     Step {
         name: "models",

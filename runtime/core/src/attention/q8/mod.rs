@@ -33,13 +33,13 @@ mod rows;
 mod tests;
 
 pub use rows::{
-    Q8_POSITIONS, Q8Groups, Q8Queries, narrow_queries, q8_columns, q8_scales, store_key,
-    store_value,
+    Q8_MAX_COLUMNS, Q8_POSITIONS, Q8Groups, q8_columns, q8_scales, store_key, store_value,
 };
 
 use super::{AttentionShape, HEADS, check_queries, visible_range};
 use crate::{Error, Isa, MatrixMut, Operand};
 use online::{Call, Kernel, heads};
+use rows::{QUERY_BLOCKS, Queries, narrow_queries};
 
 /// The name of the kernel that [`attend_q8`] runs on `isa`, for reports.
 pub fn q8_kernel_name(isa: Isa) -> &'static str {
@@ -58,23 +58,22 @@ pub fn q8_kernel_name(isa: Isa) -> &'static str {
 
 /// [`attend`](super::attend) over 8-bit keys and values of `positions` positions.
 ///
-/// `queries` holds token `t`, head `h` in row `t * query_stride / head_dim + h`, so `query_stride` must be a multiple of
-/// `head_dim`. What the cache holds past the last position has no influence.
+/// What the cache holds past the last position has no influence.
 ///
 /// # Errors
-/// As `attend`; [`Error::Length`] also when keys or values are not whole groups, or too few for `positions`.
+/// As `attend`; [`Error::Length`] also when keys or values are not whole groups, or too few for `positions`;
+/// [`Error::Shape`] for more than [`Q8_MAX_COLUMNS`] columns.
 pub fn attend_q8(
     isa: Isa,
     shape: &AttentionShape,
-    queries: Q8Queries<'_>,
+    queries: &[f32],
     keys: Q8Groups<'_>,
     values: Q8Groups<'_>,
     positions: usize,
     mut out: MatrixMut<'_>,
 ) -> Result<(), Error> {
-    let rows = queries.rows(shape.head_dim)?;
-    check_queries(shape, rows.saturating_mul(shape.head_dim), &out)?;
-    if !shape.query_stride.is_multiple_of(shape.head_dim) {
+    let width = check_queries(shape, queries, &out)?;
+    if shape.head_dim > Q8_MAX_COLUMNS {
         return Err(Error::Shape);
     }
     if keys.positions(shape.head_dim) < Some(positions) {
@@ -83,34 +82,39 @@ pub fn attend_q8(
     if values.positions(shape.value_dim) < Some(positions) {
         return Err(Error::Length(Operand::CachedValues));
     }
+    let at_once = HEADS.min(QUERY_BLOCKS / q8_scales(shape.head_dim));
+    let mut narrow = Queries::ZEROS;
     for token in 0..shape.tokens {
         let (start, end) = visible_range(shape.visible, token, positions);
-        let first = token * (shape.query_stride / shape.head_dim);
+        let queries = queries
+            .get(token * shape.query_stride..)
+            .and_then(|queries| queries.get(..width))
+            .ok_or(Error::Length(Operand::Queries))?;
         let out = out.row_mut(token).ok_or(Error::Length(Operand::Output))?;
         out.fill(0.0);
-        for (index, out) in out.chunks_mut(HEADS * shape.value_dim).enumerate() {
-            let count = out.len() / shape.value_dim;
-            let queries = queries
-                .part(first + index * HEADS, count, shape.head_dim)
-                .ok_or(Error::Length(Operand::Queries))?;
+        let heads = queries
+            .chunks(at_once * shape.head_dim)
+            .zip(out.chunks_mut(at_once * shape.value_dim));
+        for (queries, out) in heads {
+            narrow_queries(isa, queries, shape.head_dim, &mut narrow);
             let call = Call {
                 shape,
                 visible: start..end,
-                queries,
+                queries: &narrow,
                 keys,
                 values,
             };
-            dispatch(isa, &call, count, out);
+            dispatch(isa, &call, out);
         }
     }
     Ok(())
 }
 
-/// Runs `count` heads on the instruction set's kernel.
-fn dispatch(isa: Isa, call: &Call<'_>, count: usize, out: &mut [f32]) {
+/// Runs the heads that `out` has room for on the instruction set's kernel.
+fn dispatch(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
     #[inline(always)]
-    fn on<K: Kernel>(call: &Call<'_>, count: usize, out: &mut [f32]) {
-        match count {
+    fn on<K: Kernel>(call: &Call<'_>, out: &mut [f32]) {
+        match out.len() / call.shape.value_dim {
             1 => heads::<K, 1>(call, out),
             2 => heads::<K, 2>(call, out),
             3 => heads::<K, 3>(call, out),
@@ -120,36 +124,36 @@ fn dispatch(isa: Isa, call: &Call<'_>, count: usize, out: &mut [f32]) {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn on_avx2(call: &Call<'_>, count: usize, out: &mut [f32]) {
-        on::<avx2::Avx2>(call, count, out);
+    fn on_avx2(call: &Call<'_>, out: &mut [f32]) {
+        on::<avx2::Avx2>(call, out);
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn on_avx512(call: &Call<'_>, count: usize, out: &mut [f32]) {
-        on::<avx512::Avx512>(call, count, out);
+    fn on_avx512(call: &Call<'_>, out: &mut [f32]) {
+        on::<avx512::Avx512>(call, out);
     }
 
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "neon,dotprod")]
-    fn on_dotprod(call: &Call<'_>, count: usize, out: &mut [f32]) {
-        on::<dotprod::Dotprod>(call, count, out);
+    fn on_dotprod(call: &Call<'_>, out: &mut [f32]) {
+        on::<dotprod::Dotprod>(call, out);
     }
 
     match isa.kind() {
         // SAFETY: the `Isa` proves that the CPU has these features.
         #[cfg(target_arch = "x86_64")]
-        crate::IsaKind::Avx2 => unsafe { on_avx2(call, count, out) },
+        crate::IsaKind::Avx2 => unsafe { on_avx2(call, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        crate::IsaKind::Avx512Vnni => unsafe { on_avx512(call, count, out) },
+        crate::IsaKind::Avx512Vnni => unsafe { on_avx512(call, out) },
         #[cfg(target_arch = "aarch64")]
-        crate::IsaKind::Neon => on::<neon::Neon>(call, count, out),
+        crate::IsaKind::Neon => on::<neon::Neon>(call, out),
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
         crate::IsaKind::NeonDotprod | crate::IsaKind::NeonI8mm => unsafe {
-            on_dotprod(call, count, out);
+            on_dotprod(call, out);
         },
-        _ => on::<plain::Plain>(call, count, out),
+        _ => on::<plain::Plain>(call, out),
     }
 }

@@ -1,7 +1,7 @@
 //! The online softmax over an 8-bit cache, and what an instruction set brings for it.
 
 use super::plain::exp2;
-use super::rows::{Q8_POSITIONS, Q8Groups, Q8Queries, SHARED, q8_columns, q8_scales};
+use super::rows::{Q8_POSITIONS, Q8Groups, QUERY_BLOCKS, Queries, SHARED, q8_columns, q8_scales};
 use crate::attention::AttentionShape;
 use crate::attention::online::{BLOCK, cap};
 use crate::math::ROUND;
@@ -12,8 +12,7 @@ pub(super) struct Call<'a> {
     pub shape: &'a AttentionShape,
     /// Positions that the token sees: there are keys and values for all of them.
     pub visible: Range<usize>,
-    /// A row for each head.
-    pub queries: Q8Queries<'a>,
+    pub queries: &'a Queries,
     pub keys: Q8Groups<'a>,
     pub values: Q8Groups<'a>,
 }
@@ -143,7 +142,7 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
         && call.keys.codes.len() == groups * Q8_POSITIONS * q8_columns(shape.head_dim)
         && call.values.scales.len() >= groups * Q8_POSITIONS * value_blocks
         && call.values.codes.len() >= groups * Q8_POSITIONS * q8_columns(shape.value_dim)
-        && call.queries.codes.len() == N * q8_columns(shape.head_dim)
+        && N * key_blocks <= QUERY_BLOCKS
         && out.len() == N * shape.value_dim;
     if !fits {
         return;
@@ -176,7 +175,7 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
             unsafe {
                 let group = KeyGroup {
                     blocks: key_blocks,
-                    queries: call.queries.codes.as_ptr(),
+                    queries: call.queries.codes.as_ptr().cast(),
                     query_scales: call.queries.scales.as_ptr(),
                     #[cfg(target_arch = "x86_64")]
                     query_sums: call.queries.sums.as_ptr(),

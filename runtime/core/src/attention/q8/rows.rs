@@ -7,7 +7,7 @@
 //! up in one lane, and nothing is added across lanes:
 //!
 //! ```text
-//! queries  codes [rows][blocks][32]                          scales [rows][blocks]   sums [rows][blocks]
+//! queries  codes [heads][blocks][32]                         scales [heads][blocks]
 //! keys     codes [groups][columns / 4][16 positions][4]      scales [groups][blocks][16 positions]
 //! values   codes [groups][4][columns][4 positions]           scales [groups][blocks][16 positions]
 //! ```
@@ -33,43 +33,47 @@ pub const fn q8_columns(columns: usize) -> usize {
 }
 
 /// How many rows there are in `codes` and `scales`, if they are whole rows and as many.
-pub(super) fn count(codes: usize, scales: usize, columns: usize) -> Option<usize> {
+fn count(codes: usize, scales: usize, columns: usize) -> Option<usize> {
     let rows = codes.checked_div(q8_columns(columns))?;
     let whole = rows.checked_mul(q8_columns(columns)) == Some(codes)
         && rows.checked_mul(q8_scales(columns)) == Some(scales);
     whole.then_some(rows)
 }
 
-/// Queries in 8 bits, as [`narrow_queries`] makes them.
-#[derive(Clone, Copy, Debug)]
-pub struct Q8Queries<'a> {
-    /// `[rows, q8_columns(head_dim)]`.
-    pub codes: &'a [i8],
-    /// `[rows, q8_scales(head_dim)]`.
-    pub scales: &'a [f32],
-    /// The sum of each block's codes, `[rows, q8_scales(head_dim)]`.
-    pub sums: &'a [i32],
+/// The queries of some heads in 8 bits.
+pub(super) struct Queries {
+    /// `[heads, blocks, 32]`.
+    pub codes: [[i8; SHARED]; QUERY_BLOCKS],
+    /// `[heads, blocks]`.
+    pub scales: [f32; QUERY_BLOCKS],
+    /// The sum of each block's codes, `[heads, blocks]`.
+    pub sums: [i32; QUERY_BLOCKS],
 }
 
-impl<'a> Q8Queries<'a> {
-    /// How many rows of `columns` there are.
-    pub(super) fn rows(self, columns: usize) -> Result<usize, Error> {
-        count(self.codes.len(), self.scales.len(), columns)
-            .filter(|_| self.sums.len() == self.scales.len())
-            .ok_or(Error::Length(Operand::Queries))
-    }
+/// Blocks of the queries that are multiplied side by side: so much of the stack they take.
+pub(super) const QUERY_BLOCKS: usize = 32;
 
-    /// The rows from `first` on, if there are `count`.
-    pub fn part(self, first: usize, count: usize, columns: usize) -> Option<Q8Queries<'a>> {
-        let range = |width: usize| {
-            Some(first.checked_mul(width)?..first.checked_add(count)?.checked_mul(width)?)
-        };
-        let scales = range(q8_scales(columns))?;
-        Some(Q8Queries {
-            codes: self.codes.get(range(q8_columns(columns))?)?,
-            scales: self.scales.get(scales.clone())?,
-            sums: self.sums.get(scales)?,
-        })
+/// The longest keys in 8 bits.
+pub const Q8_MAX_COLUMNS: usize = SHARED * QUERY_BLOCKS;
+
+impl Queries {
+    /// Queries of zeros.
+    pub(super) const ZEROS: Queries = Queries {
+        codes: [[0; SHARED]; QUERY_BLOCKS],
+        scales: [0.0; QUERY_BLOCKS],
+        sums: [0; QUERY_BLOCKS],
+    };
+}
+
+for_each_isa! {
+    /// Rounds rows of `columns` numbers, as many as there is room for.
+    pub(super) fn narrow_queries(x: &[f32], columns: usize, queries: &mut Queries) {
+        let blocks = x.chunks(columns).flat_map(|row| row.chunks(SHARED));
+        let numbers = queries.scales.iter_mut().zip(&mut queries.sums);
+        for ((x, codes), (scale, sum)) in blocks.zip(&mut queries.codes).zip(numbers) {
+            (*codes, *scale) = narrow(x);
+            *sum = codes.iter().map(|&code| i32::from(code)).sum();
+        }
     }
 }
 
@@ -116,40 +120,6 @@ fn narrow(x: &[f32]) -> ([i8; SHARED], f32) {
         *code = (x * inverse + ROUND).to_bits() as u8 as i8;
     }
     (codes, scale)
-}
-
-/// Rounds queries `x` `[rows, columns]` to 8 bits.
-///
-/// # Errors
-/// [`Error::Shape`] for no columns, [`Error::Length`] when `x` isn't whole rows or an output doesn't fit it.
-pub fn narrow_queries(
-    isa: Isa,
-    x: &[f32],
-    columns: usize,
-    codes: &mut [i8],
-    scales: &mut [f32],
-    sums: &mut [i32],
-) -> Result<(), Error> {
-    let rows = x.len().checked_div(columns).ok_or(Error::Shape)?;
-    if rows * columns != x.len() {
-        return Err(Error::Length(Operand::Input));
-    }
-    if count(codes.len(), scales.len(), columns) != Some(rows) || sums.len() != scales.len() {
-        return Err(Error::Length(Operand::Output));
-    }
-    narrow_rows(isa, x, columns, codes, scales, sums);
-    Ok(())
-}
-
-for_each_isa! {
-    fn narrow_rows(x: &[f32], columns: usize, codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
-        let blocks = x.chunks(columns).flat_map(|row| row.chunks(SHARED));
-        let numbers = scales.iter_mut().zip(sums);
-        for ((x, codes), (scale, sum)) in blocks.zip(codes.as_chunks_mut().0).zip(numbers) {
-            (*codes, *scale) = narrow(x);
-            *sum = codes.iter().map(|&code| i32::from(code)).sum();
-        }
-    }
 }
 
 /// Writes a key into position `place` of a group, `codes` and `scales`.

@@ -71,22 +71,12 @@ fn run(
     values: &Cache,
     positions: usize,
 ) -> Vec<f32> {
-    let rows = q.len() / shape.head_dim;
-    let mut codes = std::vec![0; rows * q8_columns(shape.head_dim)];
-    let mut scales = std::vec![0.0; rows * q8_scales(shape.head_dim)];
-    let mut sums = std::vec![0; scales.len()];
-    narrow_queries(isa, q, shape.head_dim, &mut codes, &mut scales, &mut sums).unwrap();
-    let queries = Q8Queries {
-        codes: &codes,
-        scales: &scales,
-        sums: &sums,
-    };
     let mut out = std::vec![f32::NAN; shape.tokens * shape.group * shape.value_dim];
     let view = MatrixMut::new(&mut out, shape.tokens, shape.group * shape.value_dim).unwrap();
     attend_q8(
         isa,
         shape,
-        queries,
+        q,
         keys.groups(),
         values.groups(),
         positions,
@@ -117,7 +107,7 @@ proptest! {
             group,
             head_dim,
             value_dim,
-            query_stride: (group + 1) * head_dim,
+            query_stride: group * head_dim + 3,
             scale: 1.5 / (head_dim as f32).sqrt(),
             softcap,
             visible,
@@ -238,19 +228,51 @@ fn what_is_no_number_is_not_quietly_wrong() {
 fn each_instruction_set_has_its_kernel() {
     for isa in Isa::available() {
         let expected = match isa.kind() {
-            crate::IsaKind::Scalar => "q8-scalar",
             crate::IsaKind::Neon => "q8-neon",
             crate::IsaKind::NeonDotprod | crate::IsaKind::NeonI8mm => "q8-neon-dotprod",
             crate::IsaKind::Avx2 => "q8-avx2",
             crate::IsaKind::Avx512Vnni => "q8-avx512-vnni",
+            // The others are without attention of their own.
+            _ => "q8-scalar",
         };
         assert_eq!(q8_kernel_name(isa), expected);
     }
 }
 
 #[test]
+fn long_heads_are_taken_few_at_a_time() {
+    let positions = 20;
+    for head_dim in [256, 300, 1024] {
+        let shape = AttentionShape {
+            tokens: 1,
+            group: 5,
+            head_dim,
+            value_dim: 32,
+            query_stride: 5 * head_dim,
+            scale: 0.05,
+            softcap: None,
+            visible: Visible::All,
+        };
+        let q = numbers(5 * head_dim, 1);
+        let keys = Cache::new(&numbers(positions * head_dim, 2), head_dim, store_key);
+        let values = Cache::new(&numbers(positions * 32, 3), 32, store_value);
+        let scalar = run(Isa::SCALAR, &shape, &q, &keys, &values, positions);
+        for isa in Isa::available() {
+            let found = run(isa, &shape, &q, &keys, &values, positions);
+            assert_eq!(bits(&found), bits(&scalar), "{} {head_dim}", isa.name());
+            for head in 0..5 {
+                let one = AttentionShape { group: 1, ..shape };
+                let q = &q[head * head_dim..][..head_dim];
+                let alone = run(isa, &one, q, &keys, &values, positions);
+                assert_eq!(bits(&alone), bits(&scalar[head * 32..][..32]));
+            }
+        }
+    }
+}
+
+#[test]
 fn refuses_wrong_shapes() {
-    let (codes, scales, sums) = ([0i8; 16 * 32], [0f32; 16], [0; 2]);
+    let (codes, scales, queries) = ([0i8; 16 * 32], [0f32; 16], [0f32; 40]);
     let shape = AttentionShape {
         tokens: 1,
         group: 2,
@@ -261,23 +283,18 @@ fn refuses_wrong_shapes() {
         softcap: None,
         visible: Visible::All,
     };
-    let queries = Q8Queries {
-        codes: &codes[..64],
-        scales: &scales[..2],
-        sums: &sums,
-    };
     let cache = Q8Groups {
         codes: &codes,
         scales: &scales,
     };
     let mut out = [0f32; 40];
-    let mut run = |shape: &AttentionShape, queries, keys, values, positions| {
+    let mut run = |shape: &AttentionShape, queries: &[f32], keys, values, positions| {
         let view = MatrixMut::new(&mut out, 1, 40).unwrap();
         attend_q8(Isa::SCALAR, shape, queries, keys, values, positions, view)
     };
-    assert_eq!(run(&shape, queries, cache, cache, 16), Ok(()));
+    assert_eq!(run(&shape, &queries, cache, cache, 16), Ok(()));
     assert_eq!(
-        run(&shape, queries, cache, cache, 17),
+        run(&shape, &queries, cache, cache, 17),
         Err(Error::Length(Operand::Keys))
     );
     let short = Q8Groups {
@@ -285,31 +302,29 @@ fn refuses_wrong_shapes() {
         ..cache
     };
     assert_eq!(
-        run(&shape, queries, short, cache, 1),
+        run(&shape, &queries, short, cache, 1),
         Err(Error::Length(Operand::Keys))
     );
     assert_eq!(
-        run(&shape, queries, cache, short, 1),
+        run(&shape, &queries, cache, short, 1),
         Err(Error::Length(Operand::CachedValues))
     );
-    let fewer = Q8Queries {
-        sums: &sums[1..],
-        ..queries
-    };
     assert_eq!(
-        run(&shape, fewer, cache, cache, 1),
+        run(&shape, &queries[1..], cache, cache, 1),
         Err(Error::Length(Operand::Queries))
     );
-    let odd = AttentionShape {
-        query_stride: 41,
+    let long = AttentionShape {
+        group: 1,
+        head_dim: Q8_MAX_COLUMNS + 1,
+        value_dim: 40,
         ..shape
     };
-    assert_eq!(run(&odd, queries, cache, cache, 1), Err(Error::Shape));
+    assert_eq!(run(&long, &[0.0; 1025], cache, cache, 1), Err(Error::Shape));
     let empty = AttentionShape {
         head_dim: 0,
         ..shape
     };
-    assert!(run(&empty, queries, cache, cache, 1).is_err());
+    assert!(run(&empty, &queries, cache, cache, 1).is_err());
     let (mut codes, mut scales) = (codes, scales);
     assert_eq!(
         store_key(Isa::SCALAR, &[0.0; 20], 16, &mut codes, &mut scales),

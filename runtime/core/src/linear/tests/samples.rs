@@ -1,0 +1,192 @@
+//! Made-up weights and activations for tests, in memory that the caller lends: the tests of this crate use them, and the program
+//! that tests the kernels on boards without an operating system (`benches/bare-metal`).
+
+use furlong_core::{
+    BlockWeights, Error, Floats, Isa, LinearKernel, MatrixMut, WeightFormat, Weights, ZeroPoints,
+};
+
+/// Bytes that are the same on every machine.
+pub fn bytes(seed: u64) -> impl Iterator<Item = u8> {
+    let mut state = seed | 1;
+    core::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+}
+
+/// Numbers from -2.55 to 2.55.
+pub fn floats(seed: u64) -> impl Iterator<Item = f32> {
+    bytes(seed).map(|byte| (f32::from(byte) - 127.5) / 50.0)
+}
+
+/// A product of block-quantised weights `[rows, columns]` and activations `[tokens, columns]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Product {
+    pub bits: u8,
+    pub block: usize,
+    pub offset: bool,
+    pub rows: usize,
+    pub columns: usize,
+    pub tokens: usize,
+    pub seed: u64,
+}
+
+/// The memory of a product that has been made ready.
+pub struct Ready<'a> {
+    pub kernel: LinearKernel,
+    pub packed: &'a [u8],
+    pub x: &'a [f32],
+    pub activations: &'a mut [u8],
+    pub out: &'a mut [f32],
+}
+
+/// Cuts pieces off lent memory.
+struct Lent<'a>(&'a mut [f32]);
+
+impl<'a> Lent<'a> {
+    fn floats(&mut self, count: usize) -> Option<&'a mut [f32]> {
+        let (piece, rest) = core::mem::take(&mut self.0).split_at_mut_checked(count)?;
+        self.0 = rest;
+        Some(piece)
+    }
+
+    fn bytes(&mut self, count: usize) -> Option<&'a mut [u8]> {
+        let piece = self.floats(count.div_ceil(4))?;
+        // SAFETY: the same memory, and any bits are bytes and floats.
+        let bytes = unsafe {
+            core::slice::from_raw_parts_mut(piece.as_mut_ptr().cast::<u8>(), piece.len() * 4)
+        };
+        bytes.get_mut(..count)
+    }
+}
+
+impl Product {
+    /// What kernels are selected for.
+    pub fn format(&self) -> WeightFormat {
+        WeightFormat::Block {
+            bits: self.bits,
+            block: self.block.min(128) as u8,
+            offset: self.offset,
+        }
+    }
+
+    /// Packs the weights, a tile of rows at a time, and makes the activations. `None` when the memory does not suffice.
+    pub fn ready<'a>(&self, isa: Isa, memory: &'a mut [f32]) -> Option<Ready<'a>> {
+        let kernel = LinearKernel::select(self.format(), isa).ok()?;
+        let mut lent = Lent(memory);
+        let packed = lent.bytes(kernel.packed_bytes(self.rows, self.columns).ok()?)?;
+        let x = lent.floats(self.tokens * self.columns)?;
+        let numbers = floats(self.seed >> 9);
+        x.iter_mut().zip(numbers).for_each(|(x, value)| *x = value);
+        let activations = lent.bytes(kernel.activation_bytes(self.tokens, self.columns).ok()?)?;
+        let out = lent.floats(self.tokens * self.rows)?;
+        out.fill(f32::NAN);
+
+        let blocks = self.columns.div_ceil(self.block);
+        let rows = kernel.row_tile();
+        let bits = usize::from(self.bits);
+        let codes = lent.bytes(rows * blocks * self.block * bits / 8)?;
+        let scales = lent.floats(rows * blocks)?;
+        let points = lent.bytes(rows * (blocks * bits).div_ceil(8))?;
+        let (mut all_codes, mut all_scales) = (bytes(self.seed), floats(self.seed + 1));
+        let mut all_points = bytes(self.seed + 2);
+        for first in (0..self.rows).step_by(rows) {
+            let count = rows.min(self.rows - first);
+            let codes = codes.get_mut(..count * blocks * self.block * bits / 8)?;
+            let scales = scales.get_mut(..count * blocks)?;
+            let points = points.get_mut(..count * (blocks * bits).div_ceil(8))?;
+            codes.fill_with(|| all_codes.next().unwrap_or(0));
+            scales.fill_with(|| all_scales.next().unwrap_or(0.0) * 1e-3);
+            points.fill_with(|| all_points.next().unwrap_or(0));
+            let zero_points = match self.offset {
+                true => ZeroPoints::Packed(points),
+                false => ZeroPoints::Middle,
+            };
+            let scales = Floats::F32(scales);
+            let (bits, block) = (self.bits, self.block);
+            let weights: Weights<'_> =
+                BlockWeights::new(bits, block, count, self.columns, codes, scales, zero_points)
+                    .ok()?
+                    .into();
+            let place = kernel
+                .layout()
+                .packed_range(self.rows, self.columns, first..first + count)
+                .ok()?;
+            // A tile alone packs to the same bytes.
+            kernel
+                .pack(&weights, 0..count, packed.get_mut(place)?)
+                .ok()?;
+        }
+        Some(Ready {
+            kernel,
+            packed,
+            x,
+            activations,
+            out,
+        })
+    }
+}
+
+impl Ready<'_> {
+    /// Quantises the activations and multiplies.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn multiply(&mut self, product: &Product) -> Result<(), Error> {
+        let Product {
+            rows,
+            columns,
+            tokens,
+            ..
+        } = *product;
+        let kernel = self.kernel;
+        kernel.prepare(self.x, tokens, columns, self.activations)?;
+        let out = MatrixMut::new(self.out, tokens, rows)?;
+        let activations = &*self.activations;
+        kernel.multiply(
+            self.packed,
+            rows,
+            columns,
+            activations,
+            tokens,
+            0..rows,
+            out,
+        )
+    }
+}
+
+/// One number for the results of small products of all block formats, for memory of 12 KiB: all machines must find
+/// [`DIGEST`].
+pub fn digest(isa: Isa, memory: &mut [f32]) -> Option<u64> {
+    let mut hash = 0xCBF2_9CE4_8422_2325u64;
+    for (index, format) in WeightFormat::ALL.into_iter().enumerate() {
+        let WeightFormat::Block {
+            bits,
+            block,
+            offset,
+        } = format
+        else {
+            continue;
+        };
+        let product = Product {
+            bits,
+            block: usize::from(block),
+            offset,
+            rows: 18,
+            columns: 70,
+            tokens: 3,
+            seed: index as u64 * 1000,
+        };
+        let mut ready = product.ready(isa, memory)?;
+        ready.multiply(&product).ok()?;
+        for value in &*ready.out {
+            hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
+    Some(hash)
+}
+
+/// What [`digest`] is on every machine.
+pub const DIGEST: u64 = 985_017_296_600_166_512;

@@ -1,0 +1,429 @@
+//! Checks a whole image once, so that what runs later can be trusted to fit: sizes, places, shapes, lifetimes.
+//!
+//! The checksum finds damage; everything else is for images that someone made wrongly, or with ill intent. What runs
+//! never relies on this for memory safety, its slices are checked again; it relies on it for meaning: that no op
+//! reads what another op's buffer overwrote, and that nothing fails half-way.
+
+use super::checksum::crc32;
+use super::header::UNCHECKED_BYTES;
+use super::tables::{BUFFER_BYTES, TENSOR_BYTES};
+use super::{
+    Buffer, BufferId, CacheFormat, Columns, Content, HEADER_BYTES, Header, OP_BYTES, Op, Part,
+    Plan, PlanError, PlanKind, Rows, Tensor, TensorFormat, TensorId, Tokenizer, WORDS_PER_BYTE,
+};
+use crate::attention::{Q8_MAX_COLUMNS, TiledShape, tiled_scratch};
+use crate::linear::activation_bytes;
+use crate::sampler::Sampler;
+use crate::{Int8Kernel, Isa, PackedLayout};
+
+/// The most buffers: pairs of them are compared.
+const MOST_BUFFERS: u32 = 1024;
+
+pub(super) fn check(image: &[u8]) -> Result<Plan<'_>, PlanError> {
+    if cfg!(target_endian = "big") {
+        return Err(PlanError::Endian);
+    }
+    let header = Header::decode(image)?;
+    let whole = image.get(..header.size as usize);
+    let Some(image) = whole.filter(|image| image.len() >= HEADER_BYTES) else {
+        return Err(PlanError::Size {
+            wanted: header.size,
+            found: image.len() as u32,
+        });
+    };
+    if image.as_ptr().align_offset(4) != 0 {
+        return Err(PlanError::Alignment);
+    }
+    let stored = image
+        .get(UNCHECKED_BYTES - 4..)
+        .and_then(|at| at.first_chunk());
+    let rest = image.get(UNCHECKED_BYTES..).unwrap_or_default();
+    if stored.copied().map(u32::from_le_bytes) != Some(crc32(rest)) {
+        return Err(PlanError::Checksum);
+    }
+    let plan = Plan { image, header };
+    check_tables(&plan)?;
+    check_header(&plan)?;
+    for index in 0..plan.op_count() {
+        let op = plan.op(index)?;
+        let checker = Checker::new(&plan, index);
+        checker.op(&op).map_err(|refused| match refused {
+            // Kernels say no more than that it doesn't fit.
+            PlanError::Kernel(_) => checker.refuse(),
+            other => other,
+        })?;
+    }
+    Ok(plan)
+}
+
+/// Checks that tables lie inside the image, and each record by itself.
+fn check_tables(plan: &Plan<'_>) -> Result<(), PlanError> {
+    let header = &plan.header;
+    let tables = [
+        (header.ops, OP_BYTES, Part::Ops, u32::from(u16::MAX) - 2),
+        (header.buffers, BUFFER_BYTES, Part::Buffers, MOST_BUFFERS),
+        (
+            header.tensors,
+            TENSOR_BYTES,
+            Part::Tensors,
+            u32::from(u16::MAX) - 1,
+        ),
+        (header.tokenizer, 1, Part::Tokenizer, u32::MAX),
+    ];
+    for (table, size, part, most) in tables {
+        let range = table.range(size);
+        let inside = range.is_some_and(|range| plan.image.get(range).is_some());
+        if !inside || table.count > most {
+            return Err(PlanError::Part(part));
+        }
+    }
+    for index in 0..header.tensors.count as u16 {
+        let tensor = plan.tensor(TensorId(index))?;
+        if !tensor.fits(header.isa, header.size) {
+            return Err(PlanError::Tensor(index));
+        }
+    }
+    for index in 0..header.buffers.count as u16 {
+        let buffer = plan.buffer(BufferId(index))?;
+        if !buffer.fits(header.cache, header.arena_bytes) {
+            return Err(PlanError::Buffer(index));
+        }
+        for other in 0..index {
+            if buffer.clashes(&plan.buffer(BufferId(other))?) {
+                return Err(PlanError::Overlap(other, index));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the numbers that hold for the whole plan.
+fn check_header(plan: &Plan<'_>) -> Result<(), PlanError> {
+    let header = &plan.header;
+    let sizes = header.context > 0
+        && header.tile > 0
+        && header.tile <= header.context
+        && header.head <= header.ops.count
+        && header.ops.count > 0
+        && (header.kind == PlanKind::Decoder || header.tile == header.context)
+        && Sampler::new(header.sampling).is_ok();
+    if !sizes {
+        return Err(PlanError::Part(Part::Header));
+    }
+    let (sampling, texts) = (plan.op_count(), plan.op_count() + 1);
+    let tokens = plan.buffer(header.tokens)?;
+    let kept = (tokens.first, tokens.last) == (0, u16::MAX);
+    if tokens.content != Content::Words
+        || (tokens.rows, tokens.columns) != (header.context, 1)
+        || !kept
+    {
+        return Err(PlanError::Buffer(header.tokens.0));
+    }
+    let output = plan.buffer(header.output)?;
+    let decodes = header.kind == PlanKind::Decoder;
+    if output.content != Content::Floats
+        || output.rows != 1
+        || (decodes && output.columns != header.vocabulary)
+        || !output.lives_at(sampling)
+    {
+        return Err(PlanError::Buffer(header.output.0));
+    }
+    if header.tokenizer.count > 0 {
+        Tokenizer::check(plan.image, header.tokenizer, header.vocabulary)?;
+    }
+    for (id, point, width) in [
+        (header.candidates, sampling, 2),
+        (header.text, texts, WORDS_PER_BYTE as u32),
+    ] {
+        let Some(id) = id else { continue };
+        let buffer = plan.buffer(id)?;
+        if buffer.content != Content::Words || buffer.columns != width || !buffer.lives_at(point) {
+            return Err(PlanError::Buffer(id.0));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the operands of one op.
+struct Checker<'c, 'p> {
+    plan: &'c Plan<'p>,
+    index: usize,
+    tile: usize,
+    context: usize,
+}
+
+impl<'c, 'p> Checker<'c, 'p> {
+    fn new(plan: &'c Plan<'p>, index: usize) -> Checker<'c, 'p> {
+        Checker {
+            plan,
+            index,
+            tile: plan.header.tile as usize,
+            context: plan.header.context as usize,
+        }
+    }
+
+    fn refuse(&self) -> PlanError {
+        PlanError::Op(self.index as u16)
+    }
+
+    fn require(&self, holds: bool) -> Result<(), PlanError> {
+        match holds {
+            true => Ok(()),
+            false => Err(self.refuse()),
+        }
+    }
+
+    /// A buffer that is in use while the op runs.
+    fn buffer(&self, id: BufferId, content: Content) -> Result<Buffer, PlanError> {
+        let buffer = self.plan.buffer(id)?;
+        self.require(buffer.content == content && buffer.lives_at(self.index))?;
+        Ok(buffer)
+    }
+
+    /// Columns of a buffer with a row for each of `rows`.
+    fn floats(&self, id: BufferId, rows: Rows) -> Result<usize, PlanError> {
+        let buffer = self.buffer(id, Content::Floats)?;
+        let wanted = match rows {
+            Rows::All => self.tile,
+            Rows::Last => 1,
+        };
+        self.require(buffer.rows as usize >= wanted && buffer.columns > 0)?;
+        Ok(buffer.columns as usize)
+    }
+
+    /// Checks that some columns are there.
+    fn columns(&self, columns: Columns, width: usize) -> Result<(), PlanError> {
+        let all = self.floats(columns.buffer, Rows::All)?;
+        let end = usize::from(columns.column).checked_add(width);
+        self.require(width > 0 && end.is_some_and(|end| end <= all))
+    }
+
+    /// Checks a tensor of `len` floats, if there is one.
+    fn vector(&self, id: Option<TensorId>, len: usize) -> Result<(), PlanError> {
+        let Some(id) = id else { return Ok(()) };
+        let tensor = self.plan.tensor(id)?;
+        let numbers = (tensor.rows as usize).checked_mul(tensor.columns as usize);
+        self.require(tensor.format == TensorFormat::Floats && numbers == Some(len))
+    }
+
+    /// Bytes of activations prepared for a matrix.
+    fn prepared_bytes(&self, matrix: &Tensor, tokens: usize) -> Result<usize, PlanError> {
+        let columns = matrix.columns as usize;
+        Ok(match matrix.format {
+            TensorFormat::Packed(format) => {
+                activation_bytes(format, self.plan.header.isa, tokens, columns)?
+            }
+            TensorFormat::Rows8(_) => {
+                Int8Kernel::select(Isa::SCALAR).activation_bytes(tokens, columns)?
+            }
+            _ => return Err(self.refuse()),
+        })
+    }
+
+    /// Checks that a buffer of prepared activations is large enough for a matrix.
+    fn prepared(&self, id: BufferId, matrix: &Tensor, rows: Rows) -> Result<(), PlanError> {
+        let buffer = self.buffer(id, Content::Bytes)?;
+        let tokens = match rows {
+            Rows::All => self.tile,
+            Rows::Last => 1,
+        };
+        let needed = self.prepared_bytes(matrix, tokens)?;
+        self.require(buffer.bytes as usize >= needed)
+    }
+
+    fn op(&self, op: &Op) -> Result<(), PlanError> {
+        match *op {
+            Op::Gather { table, index, out } => self.gather(table, index, out),
+            Op::Add { to, from } | Op::Copy { to, from } => {
+                let (a, b) = (self.floats(to, Rows::All)?, self.floats(from, Rows::All)?);
+                self.require(a == b && to != from)
+            }
+            Op::Norm {
+                x, gain, bias, out, ..
+            } => {
+                let columns = self.floats(x, Rows::All)?;
+                self.vector(Some(gain), columns)?;
+                self.vector(bias, columns)?;
+                self.require(self.floats(out, Rows::All)? == columns && x != out)
+            }
+            Op::Prepare {
+                x,
+                weights,
+                out,
+                rows,
+            } => {
+                let columns = self.floats(x, Rows::All)?;
+                let matrix = self.plan.tensor(weights)?;
+                self.prepared(out, &matrix, rows)?;
+                self.require(matrix.columns as usize == columns)
+            }
+            Op::Multiply {
+                activations,
+                weights,
+                bias,
+                out,
+                rows,
+            } => {
+                let matrix = self.plan.tensor(weights)?;
+                self.prepared(activations, &matrix, rows)?;
+                self.vector(bias, matrix.rows as usize)?;
+                let all = self.floats(out.buffer, rows)?;
+                let end = usize::from(out.column).checked_add(matrix.rows as usize);
+                self.require(end.is_some_and(|end| end <= all))
+            }
+            Op::Gated { .. } => self.gated(op),
+            Op::Activate { x, .. } => self.floats(x, Rows::All).map(|_| ()),
+            Op::Place {
+                x,
+                heads,
+                gain,
+                rope,
+                ..
+            } => {
+                self.columns(x, heads.columns())?;
+                self.vector(gain, usize::from(heads.dim))?;
+                let Some(rope) = rope else { return Ok(()) };
+                let (cos, sin) = (self.plan.tensor(rope.cos)?, self.plan.tensor(rope.sin)?);
+                let floats = [cos, sin].iter().all(|t| t.format == TensorFormat::Floats);
+                let shape = (cos.rows, cos.columns) == (sin.rows, sin.columns);
+                let long = cos.rows as usize >= self.context;
+                let turned = (cos.columns as usize).checked_mul(2);
+                let narrow = turned.is_some_and(|turned| turned <= usize::from(heads.dim));
+                self.require(floats && shape && long && narrow)
+            }
+            Op::Append {
+                from, heads, cache, ..
+            } => {
+                self.columns(from, heads.columns())?;
+                self.cache(cache, usize::from(heads.count), usize::from(heads.dim))
+            }
+            Op::Attend { .. } | Op::SelfAttend { .. } => self.attention(op),
+            Op::Pool { x, out, .. } => {
+                let columns = self.floats(x, Rows::All)?;
+                self.require(self.floats(out, Rows::Last)? == columns && x != out)
+            }
+        }
+    }
+
+    fn gather(&self, table: TensorId, index: super::Index, out: BufferId) -> Result<(), PlanError> {
+        let header = &self.plan.header;
+        let table = self.plan.tensor(table)?;
+        let rows = match index {
+            super::Index::Token => header.vocabulary,
+            super::Index::Position => header.context,
+            super::Index::First => 1,
+        };
+        let known = match table.format {
+            TensorFormat::Packed(format) => PackedLayout::of(format, header.isa).is_ok(),
+            _ => table.table(self.plan.bytes_of(&table)).is_ok(),
+        };
+        let columns = self.floats(out, Rows::All)?;
+        self.require(known && table.rows >= rows && table.columns as usize == columns)
+    }
+
+    fn gated(&self, op: &Op) -> Result<(), PlanError> {
+        let Op::Gated {
+            activations,
+            gate,
+            up,
+            gate_bias,
+            up_bias,
+            scratch,
+            out,
+            ..
+        } = *op
+        else {
+            return Err(self.refuse());
+        };
+        let (gate, up) = (self.plan.tensor(gate)?, self.plan.tensor(up)?);
+        let same = (gate.format, gate.rows, gate.columns) == (up.format, up.rows, up.columns);
+        self.require(same)?;
+        self.prepared(activations, &gate, Rows::All)?;
+        self.vector(gate_bias, gate.rows as usize)?;
+        self.vector(up_bias, gate.rows as usize)?;
+        let scratch = self.buffer(scratch, Content::Floats)?;
+        let columns = self.floats(out, Rows::All)?;
+        let tiles = scratch.columns > 0
+            && (scratch.columns as usize).is_multiple_of(super::execute::ROW_TILE);
+        let rows = self.tile.checked_mul(2);
+        self.require(
+            columns == gate.rows as usize
+                && tiles
+                && rows.is_some_and(|rows| scratch.rows as usize >= rows),
+        )
+    }
+
+    /// Checks a cache of so many heads.
+    fn cache(&self, id: BufferId, heads: usize, dim: usize) -> Result<(), PlanError> {
+        let buffer = self.buffer(id, Content::Cache)?;
+        let format = self.plan.header.cache;
+        let positions = format.positions(self.plan.header.context);
+        let rows = positions.and_then(|positions| heads.checked_mul(positions as usize));
+        let fits = format != CacheFormat::Q8 || dim <= Q8_MAX_COLUMNS;
+        let kept = (buffer.first, buffer.last) == (0, u16::MAX);
+        self.require(
+            rows == Some(buffer.rows as usize)
+                && buffer.columns as usize == dim
+                && dim > 0
+                && fits
+                && kept,
+        )
+    }
+
+    fn attention(&self, op: &Op) -> Result<(), PlanError> {
+        match *op {
+            Op::Attend {
+                queries,
+                heads,
+                kv_heads,
+                keys,
+                values,
+                out,
+                ..
+            } => {
+                let (count, dim) = (usize::from(heads.count), usize::from(heads.dim));
+                let kv_heads = usize::from(kv_heads);
+                self.require(kv_heads > 0 && count.is_multiple_of(kv_heads) && keys != values)?;
+                self.columns(queries, heads.columns())?;
+                self.cache(keys, kv_heads, dim)?;
+                self.cache(values, kv_heads, dim)?;
+                let columns = self.floats(out, Rows::All)?;
+                self.require(columns == heads.columns() && out != queries.buffer)
+            }
+            Op::SelfAttend {
+                queries,
+                keys,
+                values,
+                heads,
+                kv_heads,
+                value_dim,
+                scratch,
+                out,
+                ..
+            } => {
+                let (count, dim) = (usize::from(heads.count), usize::from(heads.dim));
+                let (kv_heads, value_dim) = (usize::from(kv_heads), usize::from(value_dim));
+                self.require(kv_heads > 0 && count.is_multiple_of(kv_heads))?;
+                self.columns(queries, heads.columns())?;
+                self.columns(keys, kv_heads * dim)?;
+                self.columns(values, kv_heads * value_dim)?;
+                let columns = self.floats(out, Rows::All)?;
+                let shape = TiledShape {
+                    tokens: self.tile,
+                    positions: self.tile,
+                    head_dim: dim,
+                    value_dim,
+                    query_stride: 0,
+                    key_stride: 0,
+                    value_stride: 0,
+                    scale: 0.0,
+                };
+                let scratch = self.buffer(scratch, Content::Floats)?;
+                let room = scratch.bytes as usize / 4 >= tiled_scratch(&shape)?;
+                let apart = [queries, keys, values].iter().all(|x| x.buffer != out);
+                self.require(columns == count * value_dim && room && apart)
+            }
+            _ => Err(self.refuse()),
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Parts of the arena and constants of the image: what ops name by a number.
+
+use super::header::CacheFormat;
+use super::record::{Reader, Writer};
+use super::{ARENA_ALIGN, Part, PlanError, cast};
+use crate::attention::{q8_columns, q8_scales};
+use crate::int8::Ranges;
+use crate::{
+    BlockWeights, DenseWeights, Error, Floats, Int8Kernel, Isa, IsaKind, PackedLayout,
+    WeightFormat, Weights, ZeroPoints,
+};
+use core::ops::Range;
+
+/// Bytes of a buffer's record.
+pub const BUFFER_BYTES: usize = 24;
+/// Bytes of a tensor's record.
+pub const TENSOR_BYTES: usize = 24;
+/// Tensors start at multiples of this in an image.
+pub const TENSOR_ALIGN: usize = 64;
+
+/// The code of an operand that is absent.
+const NONE: u16 = u16::MAX;
+
+/// Names a part of the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct BufferId(pub u16);
+
+/// Names a constant of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct TensorId(pub u16);
+
+impl BufferId {
+    pub(super) fn of(code: u16) -> Option<BufferId> {
+        (code != NONE).then_some(BufferId(code))
+    }
+
+    pub(super) fn code(id: Option<BufferId>) -> u16 {
+        id.map_or(NONE, |id| id.0)
+    }
+}
+
+impl TensorId {
+    pub(super) fn of(code: u16) -> Option<TensorId> {
+        (code != NONE).then_some(TensorId(code))
+    }
+
+    pub(super) fn code(id: Option<TensorId>) -> u16 {
+        id.map_or(NONE, |id| id.0)
+    }
+}
+
+/// What a buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Content {
+    /// f32, `[rows, columns]`: a row for each token of a tile, or one.
+    Floats,
+    /// Activations that a kernel has prepared, or other working memory, as bytes `[rows · columns]`.
+    Bytes,
+    /// Keys or values of one layer in the header's format, `[heads, context, columns]` with `rows = heads · context`.
+    Cache,
+    /// Token ids as u32, or other words, `[rows, columns]`.
+    Words,
+}
+
+/// A part of the arena, and when it is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Buffer {
+    /// What it holds.
+    pub content: Content,
+    /// Where it starts in the arena: a multiple of [`ARENA_ALIGN`].
+    pub offset: u32,
+    /// Its size.
+    pub bytes: u32,
+    /// See [`Content`].
+    pub rows: u32,
+    /// See [`Content`].
+    pub columns: u32,
+    /// The first op that uses it.
+    pub first: u16,
+    /// The last op that uses it. The sampler counts as the op after the last one, the tokenizer as the one after that;
+    /// what outlives a tile is in use from 0 to 65535.
+    pub last: u16,
+}
+
+impl Buffer {
+    /// The record in the image.
+    pub fn encode(&self) -> [u8; BUFFER_BYTES] {
+        let content = match self.content {
+            Content::Floats => 0,
+            Content::Bytes => 1,
+            Content::Cache => 2,
+            Content::Words => 3,
+        };
+        Writer::new()
+            .u32(self.offset)
+            .u32(self.bytes)
+            .u32(self.rows)
+            .u32(self.columns)
+            .u16(self.first)
+            .u16(self.last)
+            .u8(content)
+            .finish()
+    }
+
+    pub(super) fn decode(record: &[u8]) -> Option<Buffer> {
+        let mut reader = Reader::new(record);
+        let [offset, bytes, rows, columns] = [(); 4].map(|()| reader.u32());
+        let (first, last) = (reader.u16(), reader.u16());
+        let content = match reader.u8() {
+            0 => Content::Floats,
+            1 => Content::Bytes,
+            2 => Content::Cache,
+            3 => Content::Words,
+            _ => return None,
+        };
+        Some(Buffer {
+            content,
+            offset,
+            bytes,
+            rows,
+            columns,
+            first,
+            last,
+        })
+    }
+
+    /// The bytes that `rows` rows of `columns` take. A q8 cache has all codes first, rows padded to whole blocks, and then the
+    /// scales.
+    pub fn bytes_of(content: Content, cache: CacheFormat, rows: u32, columns: u32) -> Option<u32> {
+        let numbers = rows.checked_mul(columns)?;
+        match (content, cache) {
+            (Content::Bytes, _) => Some(numbers),
+            (Content::Floats | Content::Words, _) | (Content::Cache, CacheFormat::F32) => {
+                numbers.checked_mul(4)
+            }
+            (Content::Cache, CacheFormat::F16) => numbers.checked_mul(2),
+            (Content::Cache, CacheFormat::Q8) => {
+                let row = q8_columns(columns as usize) + 4 * q8_scales(columns as usize);
+                rows.checked_mul(u32::try_from(row).ok()?)
+            }
+        }
+    }
+
+    /// Its bytes in the arena.
+    pub fn range(&self) -> Range<usize> {
+        let start = self.offset as usize;
+        start..start.saturating_add(self.bytes as usize)
+    }
+
+    /// Whether it is in use while op `index` runs.
+    pub(super) fn lives_at(&self, index: usize) -> bool {
+        (usize::from(self.first)..=usize::from(self.last)).contains(&index)
+    }
+
+    /// Checks size and place.
+    pub(super) fn fits(&self, cache: CacheFormat, arena_bytes: u32) -> bool {
+        let end = self.offset.checked_add(self.bytes);
+        Buffer::bytes_of(self.content, cache, self.rows, self.columns) == Some(self.bytes)
+            && (self.offset as usize).is_multiple_of(ARENA_ALIGN)
+            && end.is_some_and(|end| end <= arena_bytes)
+            && self.first <= self.last
+    }
+
+    /// Whether the two would overwrite each other.
+    pub(super) fn clashes(&self, other: &Buffer) -> bool {
+        let in_time = self.first <= other.last && other.first <= self.last;
+        let (a, b) = (self.range(), other.range());
+        in_time && a.start < b.end && b.start < a.end && !a.is_empty() && !b.is_empty()
+    }
+}
+
+/// How the zero points of a table's blocks are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Points {
+    /// There are none: the middle of the codes stands for zero.
+    Middle,
+    /// Packed like the codes, each row padded to a byte.
+    Packed,
+    /// Floats of the scales' width.
+    Float,
+}
+
+/// How a tensor's bytes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum TensorFormat {
+    /// f32, row by row.
+    Floats,
+    /// f16, row by row.
+    Halves,
+    /// Packed for the [`LinearKernel`](crate::LinearKernel) of the plan's instruction set.
+    Packed(WeightFormat),
+    /// Packed for the [`Int8Kernel`].
+    Rows8(Ranges),
+    /// A table to look rows up in, as model files have them: codes, then scales `[rows, blocks]`, then zero points, each
+    /// from a multiple of four on.
+    Blocks {
+        /// Bits of a code: 4 or 8.
+        bits: u8,
+        /// Columns that share a scale.
+        block: u16,
+        /// Scales (and float zero points) are f16 rather than f32.
+        half: bool,
+        /// The zero points.
+        points: Points,
+    },
+}
+
+/// A constant in the image, `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Tensor {
+    /// How its bytes are read.
+    pub format: TensorFormat,
+    /// Where it starts in the image: a multiple of [`TENSOR_ALIGN`].
+    pub offset: u32,
+    /// Its size.
+    pub bytes: u32,
+    /// Outputs, or entries of a table.
+    pub rows: u32,
+    /// Inputs, or numbers an entry.
+    pub columns: u32,
+}
+
+impl Tensor {
+    /// The record in the image.
+    pub fn encode(&self) -> [u8; TENSOR_BYTES] {
+        let (kind, bits, block, extra) = match self.format {
+            TensorFormat::Floats => (0, 0, 0, 0),
+            TensorFormat::Halves => (1, 0, 0, 0),
+            TensorFormat::Packed(WeightFormat::F32) => (2, 32, 0, 0),
+            TensorFormat::Packed(WeightFormat::F16) => (2, 16, 0, 0),
+            TensorFormat::Packed(WeightFormat::Block {
+                bits,
+                block,
+                offset,
+            }) => (2, bits, u16::from(block), u8::from(offset)),
+            TensorFormat::Rows8(Ranges::Token) => (3, 8, 0, 0),
+            TensorFormat::Rows8(Ranges::Tensor) => (3, 8, 0, 1),
+            TensorFormat::Blocks {
+                bits,
+                block,
+                half,
+                points,
+            } => {
+                let points = match points {
+                    Points::Middle => 0,
+                    Points::Packed => 1,
+                    Points::Float => 2,
+                };
+                (4, bits, block, points << 1 | u8::from(half))
+            }
+        };
+        Writer::new()
+            .u32(self.offset)
+            .u32(self.bytes)
+            .u32(self.rows)
+            .u32(self.columns)
+            .u8(kind)
+            .u8(bits)
+            .u16(block)
+            .u8(extra)
+            .finish()
+    }
+
+    pub(super) fn decode(record: &[u8]) -> Option<Tensor> {
+        let mut reader = Reader::new(record);
+        let [offset, bytes, rows, columns] = [(); 4].map(|()| reader.u32());
+        let (kind, bits, block, extra) = (reader.u8(), reader.u8(), reader.u16(), reader.u8());
+        let format = match (kind, bits) {
+            (0, _) => TensorFormat::Floats,
+            (1, _) => TensorFormat::Halves,
+            (2, 32) => TensorFormat::Packed(WeightFormat::F32),
+            (2, 16) => TensorFormat::Packed(WeightFormat::F16),
+            (2, _) => TensorFormat::Packed(WeightFormat::Block {
+                bits,
+                block: u8::try_from(block).ok()?,
+                offset: extra & 1 == 1,
+            }),
+            (3, _) if extra & 1 == 0 => TensorFormat::Rows8(Ranges::Token),
+            (3, _) => TensorFormat::Rows8(Ranges::Tensor),
+            (4, _) => TensorFormat::Blocks {
+                bits,
+                block,
+                half: extra & 1 == 1,
+                points: match extra >> 1 {
+                    0 => Points::Middle,
+                    1 => Points::Packed,
+                    2 => Points::Float,
+                    _ => return None,
+                },
+            },
+            _ => return None,
+        };
+        Some(Tensor {
+            format,
+            offset,
+            bytes,
+            rows,
+            columns,
+        })
+    }
+
+    /// Bytes of a tensor of this shape when its weights are packed for `isa`.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`], and formats that there is no kernel for.
+    pub fn bytes_of(
+        format: TensorFormat,
+        isa: IsaKind,
+        rows: usize,
+        columns: usize,
+    ) -> Result<usize, Error> {
+        let numbers = rows.checked_mul(columns).ok_or(Error::Overflow);
+        match format {
+            TensorFormat::Floats => numbers?.checked_mul(4).ok_or(Error::Overflow),
+            TensorFormat::Halves => numbers?.checked_mul(2).ok_or(Error::Overflow),
+            TensorFormat::Packed(format) => {
+                PackedLayout::of(format, isa)?.packed_bytes(rows, columns)
+            }
+            // Packed alike for all instruction sets.
+            TensorFormat::Rows8(_) => Int8Kernel::select(Isa::SCALAR).packed_bytes(rows, columns),
+            TensorFormat::Blocks { .. } => Ok(BlockParts::of(format, rows, columns)?.points.end),
+        }
+    }
+
+    pub(super) fn fits(&self, isa: IsaKind, image_bytes: u32) -> bool {
+        let (rows, columns) = (self.rows as usize, self.columns as usize);
+        let bytes = Tensor::bytes_of(self.format, isa, rows, columns);
+        let end = self.offset.checked_add(self.bytes);
+        rows > 0
+            && columns > 0
+            && bytes == Ok(self.bytes as usize)
+            && (self.offset as usize).is_multiple_of(TENSOR_ALIGN)
+            && end.is_some_and(|end| end <= image_bytes)
+    }
+
+    /// A table's rows as the look-up wants them. `bytes` are the tensor's own.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a tensor that is no table of plain rows; what the views refuse.
+    pub(super) fn table<'a>(&self, bytes: &'a [u8]) -> Result<Weights<'a>, Error> {
+        let (rows, columns) = (self.rows as usize, self.columns as usize);
+        match self.format {
+            TensorFormat::Floats => {
+                Ok(DenseWeights::new(rows, columns, Floats::F32(cast::floats(bytes)?))?.into())
+            }
+            TensorFormat::Halves => {
+                Ok(DenseWeights::new(rows, columns, Floats::F16(cast::halves(bytes)?))?.into())
+            }
+            TensorFormat::Blocks {
+                bits,
+                block,
+                half,
+                points,
+            } => {
+                let parts = BlockParts::of(self.format, rows, columns)?;
+                let part = |range: Range<usize>| bytes.get(range).ok_or(Error::Overflow);
+                let floats = |bytes: &'a [u8]| {
+                    Ok(match half {
+                        true => Floats::F16(cast::halves(bytes)?),
+                        false => Floats::F32(cast::floats(bytes)?),
+                    })
+                };
+                let stored = part(parts.points)?;
+                let points = match points {
+                    Points::Middle => ZeroPoints::Middle,
+                    Points::Packed => ZeroPoints::Packed(stored),
+                    Points::Float => ZeroPoints::Float(floats(stored)?),
+                };
+                let scales = floats(part(parts.scales)?)?;
+                let codes = part(parts.codes)?;
+                let block = usize::from(block);
+                Ok(BlockWeights::new(bits, block, rows, columns, codes, scales, points)?.into())
+            }
+            _ => Err(Error::Format),
+        }
+    }
+}
+
+/// Where the parts of a table of blocks lie in its bytes.
+pub struct BlockParts {
+    /// `[rows, blocks, block · bits / 8]`.
+    pub codes: Range<usize>,
+    /// `[rows, blocks]`.
+    pub scales: Range<usize>,
+    /// Zero points; empty if there are none.
+    pub points: Range<usize>,
+}
+
+impl BlockParts {
+    /// The parts of a table of this format and shape.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for another format, [`Error::Bits`], [`Error::BlockSize`], [`Error::Overflow`].
+    pub fn of(format: TensorFormat, rows: usize, columns: usize) -> Result<BlockParts, Error> {
+        let TensorFormat::Blocks {
+            bits,
+            block,
+            half,
+            points,
+        } = format
+        else {
+            return Err(Error::Format);
+        };
+        if bits != 4 && bits != 8 {
+            return Err(Error::Bits(bits));
+        }
+        if block < 16 {
+            return Err(Error::BlockSize(u32::from(block)));
+        }
+        let blocks = columns.div_ceil(usize::from(block));
+        let width = if half { 2 } else { 4 };
+        let parts = || {
+            let total = rows.checked_mul(blocks)?;
+            let codes = total.checked_mul(usize::from(block) * usize::from(bits) / 8)?;
+            let floats = total.checked_mul(width)?;
+            let packed = rows.checked_mul(blocks.checked_mul(usize::from(bits))?.div_ceil(8))?;
+            let scales_at = codes.checked_next_multiple_of(4)?;
+            let scales_end = scales_at.checked_add(floats)?;
+            let points_at = scales_end.checked_next_multiple_of(4)?;
+            let points_end = match points {
+                Points::Middle => points_at,
+                Points::Packed => points_at.checked_add(packed)?,
+                Points::Float => points_at.checked_add(floats)?,
+            };
+            Some(BlockParts {
+                codes: 0..codes,
+                scales: scales_at..scales_end,
+                points: points_at..points_end,
+            })
+        };
+        parts().ok_or(Error::Overflow)
+    }
+}
+
+/// The records of one table of the image, `size` bytes each.
+pub(super) fn record(
+    image: &[u8],
+    table: super::Table,
+    size: usize,
+    index: u16,
+    part: Part,
+) -> Result<&[u8], PlanError> {
+    let refuse = PlanError::Part(part);
+    let records = table.range(size).and_then(|range| image.get(range));
+    let start = usize::from(index).checked_mul(size).ok_or(refuse)?;
+    let end = start.checked_add(size).ok_or(refuse)?;
+    records
+        .and_then(|records| records.get(start..end))
+        .ok_or(refuse)
+}

@@ -1,0 +1,3 @@
+//! What the board's file says, in numbers; and the plan that is linked in. Made by build.rs.
+
+include!(concat!(env!("OUT_DIR"), "/board.rs"));

@@ -1,0 +1,41 @@
+//! The emulator's standard input and output.
+
+use super::Input;
+use crate::single::Single;
+use heapless::Deque;
+use semihosting::io::{self, Read, Write};
+
+/// Bytes read ahead: each call stops the processor and costs the host a system call.
+static AHEAD: Single<Deque<u8, 128>> = Single::new(Deque::new());
+
+pub(super) fn begin() {}
+
+pub(super) fn write_text(bytes: &[u8]) {
+    if let Ok(mut out) = io::stdout() {
+        // There is nobody to tell that the output is gone.
+        let _ = out.write_all(bytes);
+    }
+}
+
+pub(super) fn write_log(bytes: &[u8]) {
+    write_text(bytes);
+}
+
+/// Reading waits for whoever types, so nothing is read while there is something else to do.
+pub(super) fn read(wait: bool) -> Input {
+    let byte = AHEAD.with(|ahead| {
+        if ahead.is_empty() && wait {
+            let mut bytes = [0; 128];
+            let count = io::stdin().and_then(|mut input| input.read(&mut bytes));
+            let read = bytes.get(..count.unwrap_or(0)).unwrap_or_default();
+            // As many as it holds.
+            ahead.extend(read.iter().copied().take(128));
+        }
+        ahead.pop_front()
+    });
+    match byte.flatten() {
+        Some(byte) => Input::Byte(byte),
+        None if wait => Input::End,
+        None => Input::Nothing,
+    }
+}

@@ -1,0 +1,117 @@
+//! Builds the programs of targets/firmware.
+
+use super::host_cargo;
+use crate::board::Board;
+use crate::shell::{self, say};
+use crate::{toolchain, workspace};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is linked into a program.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Build<'b> {
+    /// The plan of a model.
+    pub plan: Option<&'b Path>,
+    /// A prompt to answer at start, for boards that can't be asked by a script.
+    pub prompt: Option<&'b str>,
+}
+
+/// Builds the firmware for a board; gives the program.
+///
+/// # Errors
+/// When the build fails; its output has been shown by then.
+pub fn program(board: &Board, build: &Build) -> Result<PathBuf> {
+    say(format!("flash: building the firmware for {}", board.name));
+    named(board, "furlong-firmware", build)
+}
+
+/// Builds one of the firmware's programs for a board.
+///
+/// # Errors
+/// When the build fails; its output has been shown by then.
+pub fn named(board: &Board, name: &str, build: &Build) -> Result<PathBuf> {
+    let mut command = cargo("build", board, build)?;
+    command.args(["--bin", name, "--quiet"]);
+    shell::run(&mut command)?;
+    keep(board, name)
+}
+
+/// `cargo SUBCOMMAND` of the firmware's workspace for a board.
+fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
+    let Some(bare_metal) = &board.bare_metal else {
+        bail!("{}: has an operating system", board.id);
+    };
+    let mut command = toolchain::bare_metal(subcommand, &board.triple)?;
+    command
+        .args(["--manifest-path", "targets/firmware/Cargo.toml"])
+        .env("FURLONG_BOARD", &board.id)
+        // Takes the place of what targets/firmware/.cargo/config.toml says for another core.
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("-Ctarget-cpu={}", bare_metal.target_cpu),
+        );
+    match build.plan {
+        Some(plan) => command.env("FURLONG_PLAN", absolute(plan)?),
+        None => command.env_remove("FURLONG_PLAN"),
+    };
+    match build.prompt {
+        Some(prompt) => command.env("FURLONG_PROMPT", prompt),
+        None => command.env_remove("FURLONG_PROMPT"),
+    };
+    if std::env::var_os("DEFMT_LOG").is_none() {
+        command.env("DEFMT_LOG", "info");
+    }
+    Ok(command)
+}
+
+/// Copies what was built to a place that the next board's build leaves alone.
+fn keep(board: &Board, name: &str) -> Result<PathBuf> {
+    let folders = [workspace::target()?, workspace::target()?.join("cross")];
+    let built = folders
+        .iter()
+        .map(|folder| folder.join(&board.triple).join("release").join(name))
+        .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
+        .max();
+    let (_, built) = built.with_context(|| format!("the build left no program called {name}"))?;
+    let folder = workspace::target()?.join("firmware");
+    fs::create_dir_all(&folder)?;
+    let kept = folder.join(format!("{}-{name}.elf", board.id));
+    fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
+    Ok(kept)
+}
+
+/// Formatting, warnings and the console's own tests.
+///
+/// # Errors
+/// When something is found.
+pub fn lint(board: &Board) -> Result<()> {
+    let manifest = ["--manifest-path", "targets/firmware/Cargo.toml"];
+    let mut format = shell::command("cargo", ["fmt", "--all", "--check"]);
+    shell::quiet(format.args(manifest).current_dir(workspace::root()?))?;
+    shell::quiet(host_cargo("test")?.args(["--package", "furlong-console", "--quiet"]))?;
+    let deny = ["--quiet", "--", "-Dwarnings"];
+    let mut console = host_cargo("clippy")?;
+    console.args(["--package", "furlong-console", "--all-targets"]);
+    shell::quiet(console.args(deny))?;
+    // The fallback toolchain has no clippy.
+    if toolchain::has_library(&board.triple) {
+        let mut clippy = cargo("clippy", board, &Build::default())?;
+        shell::quiet(clippy.args(["--lib", "--bins", "--examples"]).args(deny))?;
+    }
+    Ok(())
+}
+
+/// Builds the decoder of logs; gives the program.
+///
+/// # Errors
+/// When the build fails; its output has been shown by then.
+pub fn console() -> Result<PathBuf> {
+    shell::run(host_cargo("build")?.args(["--package", "furlong-console", "--quiet"]))?;
+    Ok(workspace::target()?.join("release/furlong-console"))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).with_context(|| format!("reading {}", path.display()))
+}

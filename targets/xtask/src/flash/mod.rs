@@ -1,0 +1,111 @@
+//! `cargo xtask flash`: a model onto a board without an operating system, and what it says there.
+
+mod deliver;
+mod firmware;
+mod hints;
+
+pub use deliver::watch_emulated;
+pub use firmware::{Build, lint, program};
+
+use crate::board::{Board, Runner};
+use crate::shell::{self, say};
+use crate::{build, packages, workspace};
+use anyhow::{Result, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// What to flash, and where.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask flash --board mps3-an547 --prompt \"turn the heating off in the study\"
+  cargo xtask flash --board nrf52840-dk --model my-model-q4")]
+pub struct Options {
+    /// One of targets/boards that has no operating system
+    #[arg(long)]
+    board: String,
+    /// The folder of the model; the built-in one unless given
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["plan", "program"])]
+    model: Option<PathBuf>,
+    /// How many tokens prompt and answer may have together
+    #[arg(long, default_value_t = 64, conflicts_with_all = ["plan", "program"])]
+    context: usize,
+    /// A plan that `furlong plan` has made, in place of a model
+    #[arg(long, value_name = "FILE", conflicts_with = "program")]
+    plan: Option<PathBuf>,
+    /// A firmware that is built already, in place of building one (what `cargo run` in targets/firmware does)
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Answer this and end with the program's status; without it, lines of standard input
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+}
+
+/// Plans, builds, flashes, and shows answers and logs until Ctrl-C or the end of the program; gives its status.
+///
+/// # Errors
+/// When the model doesn't fit the board, or the board isn't reached; with what to do next.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let board = Board::load(&options.board)?;
+    if board.bare_metal.is_none() {
+        bail!(
+            "{}: there is an operating system; `cargo xtask build --board {}` builds the program for it",
+            board.id,
+            board.id
+        );
+    }
+    if let Runner::EmulatedMachine { .. } = board.run {
+        packages::ensure(&[packages::EMULATORS])?;
+    }
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => {
+            let plan = match &options.plan {
+                Some(plan) => plan.clone(),
+                None => plan(&board, options.model.as_deref(), options.context)?,
+            };
+            let build = Build {
+                plan: Some(&plan),
+                prompt: options.prompt.as_deref(),
+            };
+            program(&board, &build)?
+        }
+    };
+    deliver::run(&board, &program, options.prompt.as_deref())
+}
+
+/// The plan of a model for a board. Fails when it doesn't fit there, saying what would.
+fn plan(board: &Board, model: Option<&Path>, context: usize) -> Result<PathBuf> {
+    say("flash: building furlong, which plans (the first time takes some minutes)");
+    let furlong = build::furlong(&Board::load("host")?)?;
+    let folder = workspace::target()?.join("firmware");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{}.plan", board.id));
+    let mut command = Command::new(furlong);
+    command.arg("plan").args(model);
+    command
+        .args(["--board", &board.id, "--context", &context.to_string()])
+        .arg("--out")
+        .arg(&file);
+    say(format!("flash: {}", shell::show(&command)));
+    shell::run(&mut command)?;
+    Ok(file)
+}
+
+/// This machine's cargo, for the parts of the firmware's workspace that run here.
+fn host_cargo(subcommand: &str) -> Result<Command> {
+    let mut command = shell::command(
+        "cargo",
+        [
+            subcommand,
+            "--release",
+            "--locked",
+            "--manifest-path",
+            "targets/firmware/Cargo.toml",
+        ],
+    );
+    command
+        .current_dir(workspace::root()?)
+        .env("CARGO_TARGET_DIR", workspace::target()?);
+    Ok(command)
+}
