@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
-use crate::card;
+use crate::card::{self, TrainingRecord};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{self, Precision, Storage};
@@ -24,15 +24,16 @@ pub const MODEL_FILE: &str = "model.onnx";
 pub const DATA_FILE: &str = "model.onnx.data";
 
 /// What the weights of linear layers, embedding and head become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weights {
     /// 32-bit floats.
     F32,
     /// 16-bit floats.
     F16,
-    /// 8 bits in blocks of 32, symmetric.
+    /// 8 bits in blocks, symmetric.
     Q8,
-    /// 4 bits in blocks of 32, with zero points.
+    /// 4 bits in blocks, with zero points.
     Q4,
 }
 
@@ -44,6 +45,37 @@ impl Weights {
             Self::F16 => "f16",
             Self::Q8 => "q8",
             Self::Q4 => "q4",
+        }
+    }
+
+    /// How each kind of weight is stored; the first two choices are for [`Weights::Q4`] only.
+    pub fn precision(
+        self,
+        zero_points: ZeroPoints,
+        four_bit_embedding: bool,
+        block: usize,
+    ) -> Precision {
+        let both = |storage| Precision {
+            linear: storage,
+            embedding: storage,
+            block,
+        };
+        match self {
+            Self::F32 => both(Storage::F32),
+            Self::F16 => both(Storage::F16),
+            Self::Q8 => both(Storage::Blocks(Recipe::EightBits)),
+            Self::Q4 => Precision {
+                linear: Storage::Blocks(match zero_points {
+                    ZeroPoints::Float => Recipe::FourBitsFloatZero,
+                    ZeroPoints::Packed => Recipe::FourBits,
+                }),
+                embedding: Storage::Blocks(if four_bit_embedding {
+                    Recipe::FourBits
+                } else {
+                    Recipe::EightBits
+                }),
+                block,
+            },
         }
     }
 }
@@ -71,6 +103,8 @@ pub struct Request {
     pub four_bit_embedding: bool,
     /// Zero points of 4-bit linear layers.
     pub zero_points: ZeroPoints,
+    /// Columns that share a scale in q8 and q4: one of [`BLOCKS`](crate::quantise::BLOCKS).
+    pub block: usize,
     /// Longest sequence to export tables for, in tokens, when it is to be shorter than the model's own.
     pub context: Option<usize>,
     /// The folder to write.
@@ -81,26 +115,8 @@ pub struct Request {
 
 impl Request {
     fn precision(&self) -> Precision {
-        let both = |storage| Precision {
-            linear: storage,
-            embedding: storage,
-        };
-        match self.weights {
-            Weights::F32 => both(Storage::F32),
-            Weights::F16 => both(Storage::F16),
-            Weights::Q8 => both(Storage::Blocks(Recipe::EightBits)),
-            Weights::Q4 => Precision {
-                linear: Storage::Blocks(match self.zero_points {
-                    ZeroPoints::Float => Recipe::FourBitsFloatZero,
-                    ZeroPoints::Packed => Recipe::FourBits,
-                }),
-                embedding: Storage::Blocks(if self.four_bit_embedding {
-                    Recipe::FourBits
-                } else {
-                    Recipe::EightBits
-                }),
-            },
-        }
+        self.weights
+            .precision(self.zero_points, self.four_bit_embedding, self.block)
     }
 }
 
@@ -160,7 +176,16 @@ pub fn export(
     let staging = Staging::new(&request.out, request.force)?;
 
     let base_digest = checkpoint.digest();
-    let metadata = metadata::of(&checkpoint, &architecture, request, precision, &base_digest);
+    let trained = request.adapter.as_deref().unwrap_or(&request.base);
+    let training = TrainingRecord::read(trained)?;
+    let metadata = metadata::of(
+        &checkpoint,
+        &architecture,
+        request,
+        precision,
+        &base_digest,
+        training.as_ref(),
+    );
     let specs = architecture.tensors();
     let started = Cell::new(0);
     let weights = |name: &str| {

@@ -9,8 +9,11 @@ pub mod error;
 pub mod evaluation;
 pub mod export;
 pub mod graph;
+pub mod home_commands;
 pub mod hygiene;
 pub mod metrics;
 pub mod onnx;
 pub mod quantise;
 pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;

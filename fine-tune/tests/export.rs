@@ -19,6 +19,7 @@ fn request(name: &str, weights: Weights, out: PathBuf) -> Request {
         weights,
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
+        block: furlong_fine_tune::quantise::BLOCK,
         context: None,
         out,
         force: false,

@@ -39,6 +39,7 @@ fn exported(name: &str, adapter: Option<&str>, weights: Weights, home: &Path) ->
         weights,
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
+        block: furlong_fine_tune::quantise::BLOCK,
         context: None,
         out: out.clone(),
         force: false,

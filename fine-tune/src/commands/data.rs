@@ -10,12 +10,15 @@ use furlong_fine_tune::data::DataFile;
 use furlong_fine_tune::hygiene::{self, Distribution, FileReport, Report, TokenCounter, Weight};
 use furlong_runtime::text::Tokenizer;
 
+use super::home_commands::{self, HomeCommandsArguments, HomeTokenizerArguments};
 use crate::{interrupt, terminal};
 
-/// Look at data before it is used.
+/// Look at data before it is used, or make some.
 #[derive(Subcommand)]
 pub enum DataCommand {
     Check(CheckArguments),
+    HomeCommands(HomeCommandsArguments),
+    HomeTokenizer(HomeTokenizerArguments),
 }
 
 /// Find repetitions, test lines that are in the training data, odd lengths and labels, and a test set unlike the traffic.
@@ -51,9 +54,16 @@ pub struct CheckArguments {
 /// # Errors
 /// Files that can't be read, a model folder without a tokenizer.
 pub fn run(command: &DataCommand) -> Result<ExitCode> {
+    match command {
+        DataCommand::Check(arguments) => check(arguments),
+        DataCommand::HomeCommands(arguments) => home_commands::commands(arguments),
+        DataCommand::HomeTokenizer(arguments) => home_commands::tokenizer(arguments),
+    }
+}
+
+fn check(arguments: &CheckArguments) -> Result<ExitCode> {
     // Nothing is written here: the first Ctrl-C may end it.
     interrupt::end_at_once();
-    let DataCommand::Check(arguments) = command;
     let train = DataFile::read(&arguments.train)?;
     let test = arguments.test.as_deref().map(DataFile::read).transpose()?;
     let traffic = arguments

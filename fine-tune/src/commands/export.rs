@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use furlong_fine_tune::export::{Progress, Report, Request, Weights, ZeroPoints, export};
+use furlong_fine_tune::quantise::BLOCKS;
 
 use crate::{interrupt, terminal};
 
@@ -31,6 +32,9 @@ pub struct ExportArguments {
     /// Zero points of a q4 export: `float` loses least, `packed` is smaller and faster in ONNX Runtime.
     #[arg(long, value_enum, default_value = "float", value_name = "float|packed")]
     zero_points: ZeroPointsArgument,
+    /// Columns that share a scale in q8 and q4: larger blocks take fewer bytes and suit microcontrollers, and lose more.
+    #[arg(long, value_name = "32|64|128", default_value = "32", value_parser = block)]
+    block: usize,
     /// Longest sequence in tokens, if it is to be shorter than the model's own: saves position tables.
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
@@ -51,9 +55,9 @@ enum WeightsArgument {
     F32,
     /// 16-bit floats.
     F16,
-    /// 8 bits, blocks of 32.
+    /// 8 bits in blocks.
     Q8,
-    /// 4 bits, blocks of 32.
+    /// 4 bits in blocks.
     Q4,
 }
 
@@ -116,10 +120,17 @@ fn request(arguments: &ExportArguments) -> Request {
             ZeroPointsArgument::Float => ZeroPoints::Float,
             ZeroPointsArgument::Packed => ZeroPoints::Packed,
         },
+        block: arguments.block,
         context: arguments.context.map(|tokens| tokens as usize),
         out: arguments.out.clone(),
         force: arguments.force,
     }
+}
+
+fn block(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok();
+    size.filter(|size| BLOCKS.contains(size))
+        .ok_or_else(|| format!("blocks have {BLOCKS:?} columns"))
 }
 
 fn print(report: &Report) -> std::io::Result<()> {

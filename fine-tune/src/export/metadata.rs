@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::Request;
 use crate::architecture::{Architecture, TensorSpec};
+use crate::card::TrainingRecord;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Precision, Storage};
-use crate::quantise::{BLOCK, Recipe};
+use crate::quantise::Recipe;
 
 /// The metadata of an export, by key.
 pub(super) fn of(
@@ -17,6 +18,7 @@ pub(super) fn of(
     request: &Request,
     precision: Precision,
     base_digest: &str,
+    training: Option<&TrainingRecord>,
 ) -> BTreeMap<String, String> {
     let kind = match architecture {
         Architecture::Decoder(_) => "decoder",
@@ -40,9 +42,12 @@ pub(super) fn of(
         let adapter = json!({ "name": adapter.name(), "digest": adapter.digest() });
         set("adapter", &adapter.to_string());
     }
+    if let Some(text) = training.and_then(|training| serde_json::to_string(training).ok()) {
+        set("training", &text);
+    }
     let recipe = json!({
-        "linear": recipe(precision.linear),
-        "embedding": recipe(precision.embedding),
+        "linear": recipe(precision.linear, precision.block),
+        "embedding": recipe(precision.embedding, precision.block),
     });
     set("quantisation", &recipe.to_string());
     let specs = architecture.tensors();
@@ -67,11 +72,11 @@ pub(super) fn parameters(specs: &[TensorSpec]) -> u64 {
 }
 
 /// How a kind of weight was stored, for people and tools.
-fn recipe(storage: Storage) -> serde_json::Value {
+fn recipe(storage: Storage, block: usize) -> serde_json::Value {
     let blocks = |bits: usize, zero_points: &str| {
         json!({
             "bits": bits,
-            "block": BLOCK,
+            "block": block,
             "zero_points": zero_points,
             "method": "least squared error, scales in f16",
         })

@@ -4,7 +4,7 @@ use super::linear::{Blocks, Layout};
 use super::{Exporter, Storage};
 use crate::error::Result;
 use crate::onnx::{Attribute, Dim, Value, dims};
-use crate::quantise::{BLOCK, Recipe};
+use crate::quantise::Recipe;
 
 /// Name of the head's weight.
 const HEAD: &str = "lm_head.weight";
@@ -74,7 +74,7 @@ impl Exporter<'_> {
         inputs.extend(table.zero_points.iter().map(Some));
         let attributes = [
             Attribute::int("bits", table.bits as i64),
-            Attribute::int("block_size", BLOCK as i64),
+            Attribute::int("block_size", table.block as i64),
             Attribute::int("gather_axis", 0),
             Attribute::int("quantize_axis", 1),
         ];
@@ -86,7 +86,7 @@ impl Exporter<'_> {
     /// The bytes of an embedding once more, in the shapes that a linear layer wants.
     fn shared_head(&mut self, table: &Blocks) -> Blocks {
         let [codes, scales, zero_points] =
-            Layout::Linear.shapes(table.rows, table.cols, table.bits);
+            Layout::Linear.shapes(table.rows, table.cols, table.bits, table.block);
         let mut share = |suffix: &str, shape: &[usize], value: &Value| {
             let shared = self.graph.share(&format!("{HEAD}{suffix}"), shape, value);
             shared.unwrap_or_else(|| value.clone())

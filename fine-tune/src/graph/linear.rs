@@ -4,7 +4,7 @@ use super::{Exporter, Storage};
 use crate::checkpoint::Tensor;
 use crate::error::Result;
 use crate::onnx::{Attribute, Dim, Element, Value, dims};
-use crate::quantise::{BLOCK, Recipe, ZeroPoints, quantise, to_f16};
+use crate::quantise::{Recipe, ZeroPoints, quantise, to_f16};
 
 impl Exporter<'_> {
     /// `x · weightᵀ (+ bias)` for the module of that name, whose weight is `[out, in]`.
@@ -78,8 +78,9 @@ impl Exporter<'_> {
             [rows, cols] => (rows, cols),
             _ => (1, weight.data.len()),
         };
-        let matrix = quantise(&weight.data, rows, cols, recipe);
-        let [codes, scales, zeros] = layout.shapes(rows, cols, matrix.bits);
+        let block = self.precision.block;
+        let matrix = quantise(&weight.data, rows, cols, recipe, block);
+        let [codes, scales, zeros] = layout.shapes(rows, cols, matrix.bits, block);
         let graph = &mut self.graph;
         let codes = graph.constant(name, Element::U8, &codes, &matrix.codes)?;
         let scales = graph.constant_f32(&format!("{name}.scales"), &scales, &matrix.scales)?;
@@ -95,6 +96,7 @@ impl Exporter<'_> {
             bits: matrix.bits,
             rows,
             cols,
+            block,
             codes,
             scales,
             zero_points,
@@ -111,7 +113,7 @@ impl Exporter<'_> {
             Attribute::int("K", weight.cols as i64),
             Attribute::int("N", weight.rows as i64),
             Attribute::int("bits", weight.bits as i64),
-            Attribute::int("block_size", BLOCK as i64),
+            Attribute::int("block_size", weight.block as i64),
             Attribute::int("accuracy_level", 4),
         ];
         let shape = [dims::BATCH, dims::SEQUENCE, Dim::Size(weight.rows)];
@@ -150,10 +152,16 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    /// Shapes of codes, scales and packed zero points of a matrix `[rows, cols]`.
-    pub(super) fn shapes(self, rows: usize, cols: usize, bits: usize) -> [Vec<usize>; 3] {
-        let blocks = cols.div_ceil(BLOCK);
-        let (block_bytes, zero_bytes) = (BLOCK * bits / 8, blocks.div_ceil(2));
+    /// Shapes of codes, scales and packed zero points of a matrix `[rows, cols]` in blocks of `block` columns.
+    pub(super) fn shapes(
+        self,
+        rows: usize,
+        cols: usize,
+        bits: usize,
+        block: usize,
+    ) -> [Vec<usize>; 3] {
+        let blocks = cols.div_ceil(block);
+        let (block_bytes, zero_bytes) = (block * bits / 8, blocks.div_ceil(2));
         match self {
             Self::Linear => [
                 vec![rows, blocks, block_bytes],
@@ -178,6 +186,8 @@ pub(super) struct Blocks {
     pub(super) rows: usize,
     /// Inputs.
     pub(super) cols: usize,
+    /// Columns that share a scale.
+    pub(super) block: usize,
     /// Codes, scales and, if there are any, zero points; floats are always `[rows * blocks]`.
     pub(super) codes: Value,
     /// See `codes`.

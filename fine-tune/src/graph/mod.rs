@@ -19,7 +19,7 @@ use crate::checkpoint::Tensor;
 use crate::error::{Error, Result};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Element, ExternalData, GraphBuilder, Value, WriteError, dims};
-use crate::quantise::{BLOCK, Recipe};
+use crate::quantise::{Recipe, quantise, to_f16};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -34,6 +34,20 @@ pub enum Storage {
     Blocks(Recipe),
 }
 
+impl Storage {
+    /// What a runtime reads back of a matrix `[rows, cols]` that was stored so, in blocks of `block` columns.
+    pub fn rounded(self, mut matrix: Tensor, block: usize) -> Tensor {
+        match (self, &matrix.shape[..]) {
+            (Self::F16, _) => matrix.data.iter_mut().for_each(|x| *x = to_f16(*x)),
+            (Self::Blocks(recipe), &[rows, cols]) => {
+                matrix.data = quantise(&matrix.data, rows, cols, recipe, block).dequantise();
+            }
+            (Self::F32 | Self::Blocks(_), _) => {}
+        }
+        matrix
+    }
+}
+
 /// How each kind of weight is stored. Norms, biases and position tables are small and stay in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
@@ -41,6 +55,8 @@ pub struct Precision {
     pub linear: Storage,
     /// The token embedding, and the output head, whether it is the embedding or a matrix of its own.
     pub embedding: Storage,
+    /// Columns that share a scale where weights are stored in blocks.
+    pub block: usize,
 }
 
 impl Precision {
@@ -53,9 +69,11 @@ impl Precision {
             Architecture::Decoder(config) => config.hidden_size,
             Architecture::Encoder(config) => config.hidden_size,
         };
-        if matches!(self.embedding, Storage::Blocks(_)) && hidden % BLOCK != 0 {
-            let supported =
-                format!("a multiple of {BLOCK} for q8 and q4; export f16 or f32 instead");
+        if matches!(self.embedding, Storage::Blocks(_)) && hidden % self.block != 0 {
+            let supported = format!(
+                "a multiple of {} for q8 and q4 in such blocks; export f16 or f32 instead",
+                self.block
+            );
             return Err(Error::unsupported(source, "hidden_size", hidden, supported));
         }
         Ok(())

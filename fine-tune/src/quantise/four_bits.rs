@@ -4,7 +4,7 @@
 //! grids that clip a little, each refined by least squares (the idea of llama.cpp's `make_qkx2_quants`).
 
 use super::grid::{self, to_f16};
-use super::{BLOCK, Block, Coded};
+use super::{Block, Coded};
 
 /// Largest code.
 const TOP: f32 = 15.0;
@@ -12,17 +12,17 @@ const TOP: f32 = 15.0;
 const STEPS: usize = 20;
 
 /// A block whose weights are all equal, or so close together that f16 has no step between them.
-fn constant(value: f32) -> Coded {
+fn constant<const N: usize>(value: f32) -> Coded<N> {
     let scale = to_f16(value.abs());
     if value >= 0.0 {
-        grid::coded(&[1.0; BLOCK], scale, 0.0)
+        grid::coded(&[1.0; N], scale, 0.0)
     } else {
-        grid::coded(&[0.0; BLOCK], scale, 1.0)
+        grid::coded(&[0.0; N], scale, 1.0)
     }
 }
 
 /// Least-squares `(scale, offset)` for given codes; `None` when all codes are equal.
-fn fit(block: &Block, codes: &[f32; BLOCK]) -> Option<(f32, f32)> {
+fn fit<const N: usize>(block: &Block<N>, codes: &[f32; N]) -> Option<(f32, f32)> {
     let n = block.len as f32;
     let (mut c, mut cc, mut w, mut cw) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
     for (code, weight) in codes.iter().zip(&block.weights[..block.len]) {
@@ -40,7 +40,7 @@ fn fit(block: &Block, codes: &[f32; BLOCK]) -> Option<(f32, f32)> {
 }
 
 /// Scale and offset anywhere in f16: the zero point is `-offset / scale`.
-pub(super) fn code_float_zero(block: &Block) -> Coded {
+pub(super) fn code_float_zero<const N: usize>(block: &Block<N>) -> Coded<N> {
     let (low, high) = grid::range(block);
     let plain = to_f16((high - low) / TOP);
     if plain <= 0.0 {
@@ -61,14 +61,14 @@ pub(super) fn code_float_zero(block: &Block) -> Coded {
 }
 
 /// Scale in f16, zero point a whole number in `0..=15`.
-pub(super) fn code_integer_zero(block: &Block) -> Coded {
+pub(super) fn code_integer_zero<const N: usize>(block: &Block<N>) -> Coded<N> {
     let (low, high) = grid::range(block);
     let (low, high) = (low.min(0.0), high.max(0.0));
     if to_f16((high - low) / TOP) <= 0.0 {
         return constant(low);
     }
     let middle = (-low * TOP / (high - low)).round();
-    let mut best: Option<Best> = None;
+    let mut best: Option<Best<N>> = None;
     for shift in [0.0, -1.0, 1.0, -2.0, 2.0] {
         let zero: f32 = middle + shift;
         if !(0.0..=TOP).contains(&zero) {
@@ -98,7 +98,7 @@ pub(super) fn code_integer_zero(block: &Block) -> Coded {
 }
 
 /// Least-squares scale for given codes and zero point.
-fn fit_scale(block: &Block, codes: &[f32; BLOCK], zero: f32) -> Option<f32> {
+fn fit_scale<const N: usize>(block: &Block<N>, codes: &[f32; N], zero: f32) -> Option<f32> {
     let (mut cc, mut cw) = (0.0f32, 0.0f32);
     for (code, weight) in codes.iter().zip(&block.weights[..block.len]) {
         let code = code - zero;
@@ -109,15 +109,15 @@ fn fit_scale(block: &Block, codes: &[f32; BLOCK], zero: f32) -> Option<f32> {
 }
 
 /// The best grid so far.
-struct Best {
+struct Best<const N: usize> {
     scale: f32,
     offset: f32,
-    codes: [f32; BLOCK],
+    codes: [f32; N],
     error: f32,
 }
 
-impl Best {
-    fn new(block: &Block, scale: f32, offset: f32) -> Self {
+impl<const N: usize> Best<N> {
+    fn new(block: &Block<N>, scale: f32, offset: f32) -> Self {
         let codes = grid::codes(block, scale, offset, TOP);
         let error = grid::error(block, &codes, scale, offset);
         Self {
@@ -128,7 +128,7 @@ impl Best {
         }
     }
 
-    fn consider(&mut self, block: &Block, scale: f32, offset: f32) {
+    fn consider(&mut self, block: &Block<N>, scale: f32, offset: f32) {
         if scale <= 0.0 {
             return;
         }

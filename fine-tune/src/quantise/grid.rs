@@ -1,6 +1,6 @@
 //! Grids `scale · (code − zero)` and how well one fits a block.
 
-use super::{BLOCK, Block, Coded};
+use super::{Block, Coded};
 
 /// The nearest value that f16 holds; saturates instead of overflowing to infinity.
 pub fn to_f16(value: f32) -> f32 {
@@ -16,7 +16,12 @@ fn round(value: f32) -> f32 {
 }
 
 /// Codes of `block` on the grid `scale · code + offset`, as floats in `0..=top`.
-pub(super) fn codes(block: &Block, scale: f32, offset: f32, top: f32) -> [f32; BLOCK] {
+pub(super) fn codes<const N: usize>(
+    block: &Block<N>,
+    scale: f32,
+    offset: f32,
+    top: f32,
+) -> [f32; N] {
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     block
         .weights
@@ -24,7 +29,12 @@ pub(super) fn codes(block: &Block, scale: f32, offset: f32, top: f32) -> [f32; B
 }
 
 /// Squared error of `block` on a grid with these codes.
-pub(super) fn error(block: &Block, codes: &[f32; BLOCK], scale: f32, offset: f32) -> f32 {
+pub(super) fn error<const N: usize>(
+    block: &Block<N>,
+    codes: &[f32; N],
+    scale: f32,
+    offset: f32,
+) -> f32 {
     let mut sum = 0.0;
     for (weight, code) in block.weights[..block.len].iter().zip(codes) {
         let miss = scale * code + offset - weight;
@@ -34,7 +44,7 @@ pub(super) fn error(block: &Block, codes: &[f32; BLOCK], scale: f32, offset: f32
 }
 
 /// Smallest and largest weight of the block.
-pub(super) fn range(block: &Block) -> (f32, f32) {
+pub(super) fn range<const N: usize>(block: &Block<N>) -> (f32, f32) {
     let part = &block.weights[..block.len];
     let low = part.iter().copied().fold(f32::INFINITY, f32::min);
     let high = part.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -42,7 +52,7 @@ pub(super) fn range(block: &Block) -> (f32, f32) {
 }
 
 /// Turns float codes into the block's result.
-pub(super) fn coded(codes: &[f32; BLOCK], scale: f32, zero: f32) -> Coded {
+pub(super) fn coded<const N: usize>(codes: &[f32; N], scale: f32, zero: f32) -> Coded<N> {
     Coded {
         scale,
         zero,

@@ -1,7 +1,7 @@
 //! Block quantisation of weights, in the layout of com.microsoft `MatMulNBits`.
 //!
-//! A weight matrix `[rows, cols]` (outputs × inputs) is cut into blocks of [`BLOCK`] columns. Each block keeps one
-//! scale, perhaps one zero point, and a code for each weight: `weight = scale · (code − zero_point)`. Scales (and
+//! A weight matrix `[rows, cols]` (outputs × inputs) is cut into blocks of [`BLOCK`] columns, or 64 or 128.
+//! Each block keeps one scale, perhaps one zero point, and a code for each weight: `weight = scale · (code − zero_point)`. Scales (and
 //! the products `scale · zero_point` of float zero points) are chosen among the values that f16 holds exactly, so
 //! that a runtime may keep them in half the bytes without loss.
 
@@ -13,8 +13,11 @@ pub use grid::to_f16;
 
 use rayon::prelude::*;
 
-/// Columns that share a scale.
+/// Columns that share a scale unless said otherwise.
 pub const BLOCK: usize = 32;
+
+/// The blocks that there are: larger ones take fewer bytes and less arithmetic, and lose more.
+pub const BLOCKS: [usize; 3] = [32, 64, 128];
 
 /// How to quantise a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +60,9 @@ pub struct Quantised {
     pub rows: usize,
     /// Columns: inputs.
     pub cols: usize,
-    /// Codes, `[rows, blocks, BLOCK * bits / 8]`; with 4 bits the even column is the low half of the byte.
+    /// Columns that share a scale.
+    pub block: usize,
+    /// Codes, `[rows, blocks, block * bits / 8]`; with 4 bits the even column is the low half of the byte.
     pub codes: Vec<u8>,
     /// Scales, `[rows, blocks]`.
     pub scales: Vec<f32>,
@@ -68,7 +73,7 @@ pub struct Quantised {
 impl Quantised {
     /// Blocks in a row.
     pub fn blocks(&self) -> usize {
-        self.cols.div_ceil(BLOCK)
+        self.cols.div_ceil(self.block)
     }
 
     /// The weights that the codes stand for, `[rows, cols]`.
@@ -78,8 +83,8 @@ impl Quantised {
         let mut weights = Vec::with_capacity(self.rows * self.cols);
         for row in 0..self.rows {
             for col in 0..self.cols {
-                let block = row * blocks + col / BLOCK;
-                let place = block * BLOCK + col % BLOCK;
+                let block = row * blocks + col / self.block;
+                let place = block * self.block + col % self.block;
                 let code = match self.bits {
                     4 => nibble(&self.codes, place),
                     _ => self.codes[place],
@@ -87,7 +92,7 @@ impl Quantised {
                 let zero = match &self.zero_points {
                     ZeroPoints::Middle => (1u32 << (self.bits - 1)) as f32,
                     ZeroPoints::Packed(packed) => {
-                        f32::from(nibble(&packed[row * zeros_per_row..], col / BLOCK))
+                        f32::from(nibble(&packed[row * zeros_per_row..], col / self.block))
                     }
                     ZeroPoints::Float(zeros) => zeros[block],
                 };
@@ -99,30 +104,51 @@ impl Quantised {
 }
 
 /// One block, as the search for its best grid sees it.
-struct Block {
+struct Block<const N: usize> {
     /// Weights; zeros behind the end of the row.
-    weights: [f32; BLOCK],
+    weights: [f32; N],
     /// How many of them count.
     len: usize,
 }
 
 /// A block's result.
-struct Coded {
+struct Coded<const N: usize> {
     scale: f32,
     zero: f32,
-    codes: [u8; BLOCK],
+    codes: [u8; N],
 }
 
-/// Quantises `weights`, `[rows, cols]`. Rows are spread over the machine's cores; the result doesn't depend on how many.
-pub fn quantise(weights: &[f32], rows: usize, cols: usize, recipe: Recipe) -> Quantised {
+/// Quantises `weights`, `[rows, cols]`, in blocks of `block` columns, one of [`BLOCKS`]. Rows are spread over the
+/// machine's cores; the result doesn't depend on how many.
+pub fn quantise(
+    weights: &[f32],
+    rows: usize,
+    cols: usize,
+    recipe: Recipe,
+    block: usize,
+) -> Quantised {
+    match block {
+        32 => quantise_blocks::<32>(weights, rows, cols, recipe),
+        64 => quantise_blocks::<64>(weights, rows, cols, recipe),
+        128 => quantise_blocks::<128>(weights, rows, cols, recipe),
+        other => panic!("blocks of {other} columns: there are {BLOCKS:?}"),
+    }
+}
+
+fn quantise_blocks<const N: usize>(
+    weights: &[f32],
+    rows: usize,
+    cols: usize,
+    recipe: Recipe,
+) -> Quantised {
     assert_eq!(
         weights.len(),
         rows * cols,
         "one weight for each place in the matrix"
     );
     let bits = recipe.bits();
-    let blocks = cols.div_ceil(BLOCK);
-    let code_bytes = BLOCK * bits / 8;
+    let blocks = cols.div_ceil(N);
+    let code_bytes = N * bits / 8;
     let zero_bytes = blocks.div_ceil(2);
     let mut codes = vec![0u8; rows * blocks * code_bytes];
     let mut scales = vec![0f32; rows * blocks];
@@ -134,9 +160,9 @@ pub fn quantise(weights: &[f32], rows: usize, cols: usize, recipe: Recipe) -> Qu
         .zip(weights.par_chunks(cols.max(1)))
         .for_each(|(((codes, scales), zeros), row)| {
             let parts = codes.chunks_exact_mut(code_bytes).zip(scales).zip(zeros);
-            for (((codes, scale), zero), part) in parts.zip(row.chunks(BLOCK)) {
+            for (((codes, scale), zero), part) in parts.zip(row.chunks(N)) {
                 let mut block = Block {
-                    weights: [0.0; BLOCK],
+                    weights: [0.0; N],
                     len: part.len(),
                 };
                 block.weights[..part.len()].copy_from_slice(part);
@@ -166,6 +192,7 @@ pub fn quantise(weights: &[f32], rows: usize, cols: usize, recipe: Recipe) -> Qu
         bits,
         rows,
         cols,
+        block: N,
         codes,
         scales,
         zero_points,
@@ -208,8 +235,14 @@ mod tests {
             .collect()
     }
 
-    fn relative_error(weights: &[f32], recipe: Recipe, rows: usize, cols: usize) -> f64 {
-        let quantised = quantise(weights, rows, cols, recipe);
+    fn relative_error(
+        weights: &[f32],
+        recipe: Recipe,
+        rows: usize,
+        cols: usize,
+        block: usize,
+    ) -> f64 {
+        let quantised = quantise(weights, rows, cols, recipe, block);
         let restored = quantised.dequantise();
         let error: f64 = weights
             .iter()
@@ -224,9 +257,24 @@ mod tests {
     fn every_recipe_stays_within_its_error_also_with_a_short_last_block() {
         for cols in [64, 72, 32, 5] {
             let weights = sample(48, cols);
-            assert!(relative_error(&weights, Recipe::EightBits, 48, cols) < 0.008);
-            assert!(relative_error(&weights, Recipe::FourBits, 48, cols) < 0.10);
-            assert!(relative_error(&weights, Recipe::FourBitsFloatZero, 48, cols) < 0.09);
+            let error = |recipe| relative_error(&weights, recipe, 48, cols, BLOCK);
+            assert!(error(Recipe::EightBits) < 0.008);
+            assert!(error(Recipe::FourBits) < 0.10);
+            assert!(error(Recipe::FourBitsFloatZero) < 0.09);
+        }
+    }
+
+    #[test]
+    fn larger_blocks_lose_more_but_not_much() {
+        let weights = sample(48, 200);
+        for (recipe, most) in [
+            (Recipe::EightBits, 0.012),
+            (Recipe::FourBits, 0.17),
+            (Recipe::FourBitsFloatZero, 0.16),
+        ] {
+            let errors = BLOCKS.map(|block| relative_error(&weights, recipe, 48, 200, block));
+            assert!(errors.is_sorted(), "{recipe:?}: {errors:?}");
+            assert!(errors[2] < most, "{recipe:?}: {errors:?}");
         }
     }
 
@@ -237,7 +285,7 @@ mod tests {
             half::f16::from_f32(-0.071).to_f32(),
         );
         let weights: Vec<f32> = (0..BLOCK).map(|i| d * (i * 7 % 16) as f32 + m).collect();
-        let quantised = quantise(&weights, 1, BLOCK, Recipe::FourBitsFloatZero);
+        let quantised = quantise(&weights, 1, BLOCK, Recipe::FourBitsFloatZero, BLOCK);
         assert_eq!(quantised.scales, [d]);
         for (restored, weight) in quantised.dequantise().iter().zip(&weights) {
             assert!((restored - weight).abs() < 1e-7, "{restored} for {weight}");
@@ -254,7 +302,7 @@ mod tests {
                 Recipe::FourBits,
                 Recipe::FourBitsFloatZero,
             ] {
-                let quantised = quantise(&weights, 1, 2 * BLOCK, recipe);
+                let quantised = quantise(&weights, 1, 2 * BLOCK, recipe, BLOCK);
                 for (restored, weight) in quantised.dequantise().iter().zip(&weights) {
                     let close = (restored - weight).abs() <= 0.07 * weight.abs() + 1e-6;
                     assert!(close, "{recipe:?}: {restored} for {weight}");

@@ -1,7 +1,7 @@
 //! 8 bits, symmetric around 128.
 
 use super::grid::{self, to_f16};
-use super::{BLOCK, Block, Coded};
+use super::{Block, Coded};
 
 /// Codes run from 1 to 255: ±127 around the middle, as the kernels for signed bytes like it.
 const REACH: f32 = 127.0;
@@ -14,7 +14,7 @@ const DIVISORS: usize = 6;
 /// Chooses the f16 scale that fits the block best: `max / 127` and its neighbours, and whole fractions of the step
 /// between levels in case the block was in 4 bits before. The last cut the squared error to a fifth for weights that come
 /// from GGUF's `Q4_1`, because all of their 16 levels then lie near codes.
-pub(super) fn code(block: &Block) -> Coded {
+pub(super) fn code<const N: usize>(block: &Block<N>) -> Coded<N> {
     let (low, high) = grid::range(block);
     let reach = low.abs().max(high.abs());
     let nearest = half::f16::from_f32(to_f16(reach / REACH)).to_bits();
@@ -48,19 +48,19 @@ pub(super) fn code(block: &Block) -> Coded {
 }
 
 /// The best scale so far.
-struct Best {
+struct Best<const N: usize> {
     scale: f32,
     /// Codes from 0 to 254, the middle at 127.
-    codes: [f32; BLOCK],
+    codes: [f32; N],
     error: f32,
     /// The codes considered last, from which the next scale is fitted.
-    last: [f32; BLOCK],
+    last: [f32; N],
 }
 
-impl Best {
+impl<const N: usize> Best<N> {
     /// All weights taken for zero.
-    fn new(block: &Block) -> Self {
-        let codes = [REACH; BLOCK];
+    fn new(block: &Block<N>) -> Self {
+        let codes = [REACH; N];
         Self {
             scale: 0.0,
             codes,
@@ -69,7 +69,7 @@ impl Best {
         }
     }
 
-    fn consider(&mut self, block: &Block, scale: f32) {
+    fn consider(&mut self, block: &Block<N>, scale: f32) {
         if scale <= 0.0 || !scale.is_finite() {
             return;
         }
@@ -82,7 +82,7 @@ impl Best {
     }
 
     /// Least-squares scale for the codes considered last.
-    fn fitted(&self, block: &Block) -> f32 {
+    fn fitted(&self, block: &Block<N>) -> f32 {
         let (mut cc, mut cw) = (0.0f32, 0.0f32);
         for (code, weight) in self.last.iter().zip(&block.weights[..block.len]) {
             let code = code - REACH;

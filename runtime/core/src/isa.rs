@@ -12,6 +12,8 @@ pub enum IsaKind {
     Scalar,
     /// Cortex-M with the DSP extension and an FPU (M4, M7, M33).
     ArmDsp,
+    /// Cortex-M with Helium for integers and floats (M55, M85).
+    Helium,
     /// AArch64 Advanced SIMD as every ARMv8.0 has it (Cortex-A53, A72).
     Neon,
     /// AArch64 with the `sdot` instruction (Cortex-A55, A76).
@@ -26,9 +28,10 @@ pub enum IsaKind {
 
 impl IsaKind {
     /// All of them, the plainest first.
-    pub const ALL: [IsaKind; 7] = [
+    pub const ALL: [IsaKind; 8] = [
         IsaKind::Scalar,
         IsaKind::ArmDsp,
+        IsaKind::Helium,
         IsaKind::Neon,
         IsaKind::NeonDotprod,
         IsaKind::NeonI8mm,
@@ -41,6 +44,7 @@ impl IsaKind {
         match self {
             IsaKind::Scalar => "scalar",
             IsaKind::ArmDsp => "arm-dsp",
+            IsaKind::Helium => "helium",
             IsaKind::Neon => "neon",
             IsaKind::NeonDotprod => "neon-dotprod",
             IsaKind::NeonI8mm => "neon-i8mm",
@@ -51,7 +55,7 @@ impl IsaKind {
 
     /// Whether only microcontrollers have it.
     pub(crate) const fn is_microcontroller(self) -> bool {
-        matches!(self, IsaKind::ArmDsp)
+        matches!(self, IsaKind::ArmDsp | IsaKind::Helium)
     }
 
     /// The instruction set of that name, or `None`.
@@ -118,6 +122,8 @@ fn available(kind: IsaKind) -> bool {
         IsaKind::Scalar => true,
         #[cfg(arm_dsp)]
         IsaKind::ArmDsp => true,
+        #[cfg(arm_helium)]
+        IsaKind::Helium => true,
         #[cfg(target_arch = "x86_64")]
         IsaKind::Avx2 => has!(is_x86_feature_detected: "avx2", "fma", "f16c"),
         #[cfg(target_arch = "x86_64")]

@@ -15,6 +15,7 @@ mod compile;
 mod decoder_tests;
 mod encode;
 mod error;
+mod files;
 mod fixes;
 mod graph;
 mod import;
@@ -33,6 +34,7 @@ mod weights;
 
 pub use array::{Array, ArrayData};
 pub use error::Error;
+pub use files::{EmbeddedModel, ModelFiles};
 pub use graph::{Graph, GraphOptions, GraphValue};
 pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp, UnsupportedOps};
 pub use model::{Model, ModelKind};

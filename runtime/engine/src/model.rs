@@ -16,7 +16,7 @@ use crate::rewrite::{
 };
 use crate::session::{InputRole, Session};
 use crate::weights::{Cache, PackedLinear, PackedModel};
-use crate::{Error, KvFormat};
+use crate::{Error, KvFormat, ModelFiles};
 
 /// What a model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -70,6 +70,14 @@ impl Model {
     /// format, or asks for what isn't there; [`Error::Graph`] when tract can't make a plan of it.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, Error> {
         Model::from_onnx(OnnxModel::open(path)?, options)
+    }
+
+    /// As [`Model::load`], from the files of a model wherever they are: those of an embedded one need no file system.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_files(files: &ModelFiles, options: &LoadOptions) -> Result<Model, Error> {
+        Model::from_onnx(OnnxModel::open_files(files)?, options)
     }
 
     /// As [`Model::load`], from a model that has been opened.

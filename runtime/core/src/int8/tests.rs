@@ -216,7 +216,7 @@ fn extremes_do_not_overflow_and_odd_activations_stay_contained() {
 fn each_isa_has_its_kernel_and_wrong_sizes_are_refused() {
     for isa in Isa::available() {
         let want = match isa.kind() {
-            crate::IsaKind::Scalar | crate::IsaKind::ArmDsp => "i8-scalar",
+            crate::IsaKind::Scalar | crate::IsaKind::ArmDsp | crate::IsaKind::Helium => "i8-scalar",
             crate::IsaKind::Neon => "i8-neon",
             crate::IsaKind::NeonDotprod | crate::IsaKind::NeonI8mm => "i8-neon-dotprod",
             crate::IsaKind::Avx2 => "i8-avx2",

@@ -179,6 +179,10 @@ impl ActivationLayout {
             (Order::SplitPairs | Order::Halves, block) => {
                 super::quantise_arm_dsp::quantise(self.order, block, x, place, records);
             }
+            #[cfg(arm_helium)]
+            (Order::Plain, 32..) if isa.kind() == IsaKind::Helium => {
+                super::quantise_helium::quantise(self.block, x, place, records);
+            }
             (_, 16) => quantise_plain::<16>(isa, x, place, records),
             (_, 32) => quantise_plain::<32>(isa, x, place, records),
             (_, 64) => quantise_plain::<64>(isa, x, place, records),

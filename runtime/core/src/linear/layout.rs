@@ -85,6 +85,7 @@ impl Interleave {
         let (rows, unit) = match kind {
             IsaKind::Scalar => (1, 8),
             IsaKind::ArmDsp => (4, 4),
+            IsaKind::Helium => (8, 16),
             IsaKind::Neon => (4, 2),
             IsaKind::NeonDotprod | IsaKind::NeonI8mm => (4, 4),
             IsaKind::Avx2 => (8, 4),
@@ -99,7 +100,9 @@ impl Interleave {
                 _ => Signs::Signed,
             },
             param_rows: match kind {
-                IsaKind::ArmDsp | IsaKind::NeonDotprod | IsaKind::NeonI8mm => rows,
+                IsaKind::ArmDsp | IsaKind::Helium | IsaKind::NeonDotprod | IsaKind::NeonI8mm => {
+                    rows
+                }
                 _ => ROW_TILE,
             },
         }
@@ -198,14 +201,14 @@ mod tests {
 
     #[test]
     fn every_byte_has_its_own_place() {
-        for (rows, unit) in [(1, 4), (4, 2), (4, 4), (2, 8), (8, 4), (16, 4)] {
+        for (rows, unit) in [(1, 4), (4, 2), (4, 4), (2, 8), (8, 4), (16, 4), (8, 16)] {
             let interleave = Interleave {
                 rows,
                 unit,
                 signs: Signs::Signed,
                 param_rows: ROW_TILE,
             };
-            for row_bytes in [8, 16, 32] {
+            for row_bytes in [8, 16, 32].into_iter().filter(|bytes| bytes % unit == 0) {
                 let mut seen = std::vec![false; ROW_TILE * row_bytes];
                 for row in 0..ROW_TILE {
                     for byte in 0..row_bytes {

@@ -27,6 +27,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
+#[cfg(arm_helium)]
+mod helium;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
 mod kernel;
@@ -37,6 +39,8 @@ mod pack;
 mod packed;
 #[cfg(arm_dsp)]
 mod quantise_arm_dsp;
+#[cfg(arm_helium)]
+mod quantise_helium;
 #[cfg(target_arch = "aarch64")]
 mod quantise_neon;
 mod scalar;
@@ -77,8 +81,12 @@ impl PartialEq for LinearKernel {
 impl Eq for LinearKernel {}
 
 impl LinearKernel {
-    /// Packed weights and activations are fastest at addresses that are multiples of this; any work.
+    /// Packed weights and activations are fastest at addresses that are multiples of this.
     pub const ALIGN: usize = layout::TILE_ALIGN;
+
+    /// At other addresses than multiples of this kernels refuse to work. Microcontrollers load several words at a time only from
+    /// multiples of four.
+    pub const LEAST_ALIGN: usize = if cfg!(arm_dsp) { 4 } else { 1 };
 
     /// The kernel for `format` on `isa`.
     ///
@@ -106,6 +114,11 @@ impl LinearKernel {
                 // Not worth the code: their floats alone cost as much as the products.
                 WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
                 _ => arm_dsp::implementation(format),
+            },
+            #[cfg(arm_helium)]
+            crate::IsaKind::Helium => match format {
+                WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
+                _ => helium::implementation(format),
             },
             _ => scalar::implementation(format),
         };
@@ -190,7 +203,8 @@ impl LinearKernel {
     /// them for dense weights. Uses the first [`LinearKernel::activation_bytes`] of `dst`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for no columns, [`Error::Length`] when `x` disagrees with the shape or `dst` is too short.
+    /// [`Error::Shape`] for no columns, [`Error::Length`] when `x` disagrees with the shape or `dst` is too short,
+    /// [`Error::Alignment`] when it starts at no multiple of [`LinearKernel::LEAST_ALIGN`].
     pub fn prepare(
         &self,
         x: &[f32],
@@ -208,6 +222,7 @@ impl LinearKernel {
         let dst = dst
             .get_mut(..shape.bytes)
             .ok_or(Error::Length(Operand::Activations))?;
+        aligned(dst, Operand::Activations)?;
         self.implementation
             .activations
             .prepare(self.isa, x, columns, shape, dst);
@@ -220,7 +235,8 @@ impl LinearKernel {
     /// `[tokens, columns]`, `out` a view `[tokens, range.len()]`: threads split a whole output by columns.
     ///
     /// # Errors
-    /// [`Error::RowRange`]; [`Error::Length`] when a buffer or the view disagrees with the shapes.
+    /// [`Error::RowRange`]; [`Error::Length`] when a buffer or the view disagrees with the shapes; [`Error::Alignment`] when one
+    /// starts at no multiple of [`LinearKernel::LEAST_ALIGN`].
     #[allow(clippy::too_many_arguments)]
     pub fn multiply(
         &self,
@@ -243,6 +259,8 @@ impl LinearKernel {
         if activations.len() < inputs.bytes {
             return Err(Error::Length(Operand::Activations));
         }
+        aligned(packed, Operand::Packed)?;
+        aligned(activations, Operand::Activations)?;
         let tile_range = tile_range(rows, range.clone())?;
         if out.rows() != tokens || out.columns() != range.len() {
             return Err(Error::Length(Operand::Output));
@@ -253,11 +271,19 @@ impl LinearKernel {
             activations: activations.as_ptr(),
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
+            tiles: 1,
         };
-        for tile in tile_range {
+        let runs = tokens == 1 && self.implementation.takes_runs;
+        let mut next = tile_range.start;
+        while next < tile_range.end {
+            let tile = next;
             let column = tile * ROW_TILE - range.start;
             let width = ROW_TILE.min(range.len() - column);
             call.weights = packed.as_ptr().wrapping_add(tile * shape.bytes);
+            if runs {
+                call.tiles = ((range.len() - column) / ROW_TILE).max(1);
+            }
+            next += call.tiles;
             let mut first = 0;
             let groups = self.implementation.activations.groups;
             for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
@@ -282,6 +308,17 @@ impl LinearKernel {
             }
         }
         Ok(())
+    }
+}
+
+fn aligned(bytes: &[u8], operand: Operand) -> Result<(), Error> {
+    match bytes
+        .as_ptr()
+        .addr()
+        .is_multiple_of(LinearKernel::LEAST_ALIGN)
+    {
+        true => Ok(()),
+        false => Err(Error::Alignment(operand)),
     }
 }
 

@@ -89,6 +89,7 @@ fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave:
     match interleave.unit {
         2 => put_units::<2>(target, source, row, interleave),
         4 => put_units::<4>(target, source, row, interleave),
+        16 => put_units::<16>(target, source, row, interleave),
         _ => put_units::<8>(target, source, row, interleave),
     }
 }

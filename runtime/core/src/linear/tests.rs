@@ -384,6 +384,7 @@ fn each_format_and_isa_has_its_own_kernel() {
         let (quantised, dense) = match isa.kind() {
             IsaKind::Scalar => ("scalar", "scalar"),
             IsaKind::ArmDsp => ("arm-dsp", "scalar"),
+            IsaKind::Helium => ("helium", "scalar"),
             IsaKind::Neon => ("neon", "neon"),
             IsaKind::NeonDotprod => ("neon-dotprod", "neon"),
             IsaKind::NeonI8mm => ("neon-i8mm", "neon"),

@@ -117,7 +117,7 @@ pub struct Header {
 }
 
 /// Numbers that stand for instruction sets in a plan. They never change.
-const ISA_CODES: [(u8, IsaKind); 7] = [
+const ISA_CODES: [(u8, IsaKind); 8] = [
     (0, IsaKind::Scalar),
     (1, IsaKind::Neon),
     (2, IsaKind::NeonDotprod),
@@ -125,6 +125,7 @@ const ISA_CODES: [(u8, IsaKind); 7] = [
     (4, IsaKind::Avx2),
     (5, IsaKind::Avx512Vnni),
     (6, IsaKind::ArmDsp),
+    (7, IsaKind::Helium),
 ];
 
 impl Header {

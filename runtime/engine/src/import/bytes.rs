@@ -16,6 +16,8 @@ use crate::Error;
 enum Backing {
     Mapped(Arc<Mmap>),
     Owned(Arc<[u8]>),
+    /// Part of the program.
+    Fixed(&'static [u8]),
 }
 
 /// A run of bytes inside a mapped file (or inside memory). Cloning it copies no bytes.
@@ -69,6 +71,14 @@ impl TensorBytes {
         }
     }
 
+    /// Bytes that are part of the program.
+    pub(crate) fn fixed(bytes: &'static [u8]) -> TensorBytes {
+        TensorBytes {
+            backing: Backing::Fixed(bytes),
+            range: 0..bytes.len(),
+        }
+    }
+
     /// Bytes that live in memory.
     pub fn owned(bytes: Vec<u8>) -> TensorBytes {
         let range = 0..bytes.len();
@@ -93,6 +103,7 @@ impl TensorBytes {
         let all: &[u8] = match &self.backing {
             Backing::Mapped(map) => map,
             Backing::Owned(bytes) => bytes,
+            Backing::Fixed(bytes) => bytes,
         };
         all.get(self.range.clone()).unwrap_or(&[])
     }
@@ -117,9 +128,9 @@ impl TensorBytes {
         self.range.is_empty()
     }
 
-    /// Whether the bytes are in a mapped file: they cost no memory of their own.
+    /// Whether the bytes are in a mapped file, the program's own among them: they cost no memory of their own.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.backing, Backing::Mapped(_))
+        matches!(self.backing, Backing::Mapped(_) | Backing::Fixed(_))
     }
 
     /// Tells the operating system that the pages under these bytes aren't needed for now. They no

@@ -5,16 +5,26 @@ use std::path::{Component, Path, PathBuf};
 
 use super::source::SourceFile;
 use super::{TensorBytes, invalid};
-use crate::Error;
+use crate::{EmbeddedModel, Error};
 
 /// The external files of one model, each mapped once.
 #[derive(Debug)]
 pub(crate) struct ExternalFiles {
-    /// `None` for a model that is in memory.
-    folder: Option<PathBuf>,
+    place: Place,
     /// Locations as the model spells them: most tensors name the same one, and finding a file costs system calls.
     found: HashMap<String, TensorBytes>,
     mapped: BTreeMap<PathBuf, SourceFile>,
+}
+
+/// Where external files may be.
+#[derive(Debug)]
+enum Place {
+    /// Nowhere: the model is in memory.
+    Nowhere,
+    /// In the model's folder.
+    Folder(PathBuf),
+    /// In the program, as the model is.
+    Embedded(EmbeddedModel),
 }
 
 const KEEP_INSIDE: &str = "keep external data beside the model file, and name it relative to it";
@@ -26,16 +36,20 @@ impl ExternalFiles {
         } else {
             folder
         };
-        ExternalFiles {
-            folder: Some(folder.to_path_buf()),
-            found: HashMap::new(),
-            mapped: BTreeMap::new(),
-        }
+        ExternalFiles::at(Place::Folder(folder.to_path_buf()))
+    }
+
+    pub fn embedded(model: EmbeddedModel) -> ExternalFiles {
+        ExternalFiles::at(Place::Embedded(model))
     }
 
     pub fn none() -> ExternalFiles {
+        ExternalFiles::at(Place::Nowhere)
+    }
+
+    fn at(place: Place) -> ExternalFiles {
         ExternalFiles {
-            folder: None,
+            place,
             found: HashMap::new(),
             mapped: BTreeMap::new(),
         }
@@ -63,10 +77,19 @@ impl ExternalFiles {
 
     fn find(&mut self, model: &Path, place: &str, location: &str) -> Result<TensorBytes, Error> {
         let refuse = |reason: String| invalid(model, place, reason, KEEP_INSIDE);
-        let Some(folder) = &self.folder else {
-            return Err(refuse(
-                "external data in a model that is not in a file".into(),
-            ));
+        let folder = match &self.place {
+            Place::Folder(folder) => folder,
+            Place::Embedded(embedded) => {
+                let bytes = embedded.file(location).map(TensorBytes::fixed);
+                return bytes.ok_or_else(|| {
+                    refuse(format!("external data {location:?} is not in the program"))
+                });
+            }
+            Place::Nowhere => {
+                return Err(refuse(
+                    "external data in a model that is not in a file".into(),
+                ));
+            }
         };
         let relative = Path::new(location);
         let plain = relative

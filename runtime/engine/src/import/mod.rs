@@ -32,8 +32,11 @@ pub use unsupported::{UnsupportedOp, UnsupportedOps};
 pub(crate) use resolver::TableResolver;
 pub(crate) use source::{FileStamp, SourceFile};
 
-use crate::Error;
+use crate::{Error, ModelFiles};
 use external::ExternalFiles;
+
+/// The model file of a folder.
+const MODEL_FILE: &str = "model.onnx";
 
 /// The largest model file that is read: protobuf itself stops at 2 GiB, external data doesn't.
 const MAX_MODEL_BYTES: usize = i32::MAX as usize;
@@ -75,7 +78,7 @@ impl OnnxModel {
     /// of the format or a bound.
     pub fn open(path: &Path) -> Result<OnnxModel, Error> {
         let path = if path.is_dir() {
-            path.join("model.onnx")
+            path.join(MODEL_FILE)
         } else {
             path.to_path_buf()
         };
@@ -85,6 +88,28 @@ impl OnnxModel {
         let mut model = OnnxModel::decode(path, &file.bytes, &mut external)?;
         model.files = Arc::new([file].into_iter().chain(external.into_files()).collect());
         Ok(model)
+    }
+
+    /// Reads and checks `model.onnx` among the files of a model, wherever they are.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::open`].
+    pub fn open_files(files: &ModelFiles) -> Result<OnnxModel, Error> {
+        let embedded = match files {
+            ModelFiles::Folder(folder) => return OnnxModel::open(folder),
+            ModelFiles::Embedded(embedded) => embedded,
+        };
+        let path = files.path(MODEL_FILE);
+        let Some(bytes) = embedded.file(MODEL_FILE) else {
+            return Err(invalid(
+                &path,
+                "the model",
+                "it has no such file",
+                "embed it",
+            ));
+        };
+        let mut external = ExternalFiles::embedded(*embedded);
+        OnnxModel::decode(path, &TensorBytes::fixed(bytes), &mut external)
     }
 
     /// Reads and checks a model that is in memory. It can't have external data. This is what a

@@ -10,11 +10,11 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, ErrorKind, Value, context};
 
-use super::files::{CONFIG_LIMIT, read_json, read_optional, token_text};
 use super::namespaces;
 use super::python_json;
 use super::strftime::strftime;
-use crate::Error;
+use crate::files::CONFIG_LIMIT;
+use crate::{Error, ModelFiles};
 
 /// The budget of one rendering: a million instructions, or 64 bytes of memory for each of them.
 const FUEL: u64 = 1_000_000;
@@ -53,6 +53,12 @@ pub struct ChatTemplate {
     tokens: Vec<(String, String)>,
 }
 
+/// The text of a special token in `tokenizer_config.json`: a string, or an object with `content`.
+pub(super) fn token_text<'a>(config: &'a serde_json::Value, key: &str) -> Option<&'a str> {
+    let value = config.get(key)?;
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
 /// The name the template has inside its environment.
 const NAME: &str = "chat_template";
 
@@ -63,15 +69,24 @@ impl ChatTemplate {
     /// # Errors
     /// A file that can't be read, or a template that isn't valid Jinja.
     pub fn load(folder: &Path) -> Result<Option<Self>, Error> {
-        let config_path = folder.join("tokenizer_config.json");
-        let config = read_json(&config_path)?.unwrap_or_default();
+        Self::load_files(&folder.into())
+    }
+
+    /// As [`ChatTemplate::load`], from the files of a model wherever they are.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::load`].
+    pub fn load_files(files: &ModelFiles) -> Result<Option<Self>, Error> {
+        const CONFIG: &str = "tokenizer_config.json";
+        const TEMPLATE: &str = "chat_template.jinja";
+        let config = files.read_json(CONFIG)?.unwrap_or_default();
         let tokens: Vec<(String, String)> = ["bos_token", "eos_token", "unk_token", "pad_token"]
             .into_iter()
             .filter_map(|key| Some((key.to_owned(), token_text(&config, key)?.to_owned())))
             .collect();
-        let file_path = folder.join("chat_template.jinja");
-        if let Some(bytes) = read_optional(&file_path, CONFIG_LIMIT)? {
-            let source = String::from_utf8(bytes)
+        if let Some(bytes) = files.read(TEMPLATE, CONFIG_LIMIT)? {
+            let file_path = files.path(TEMPLATE);
+            let source = String::from_utf8(bytes.into_owned())
                 .map_err(|error| Error::invalid(&file_path, "text", error.to_string()))?;
             return Self::new(&file_path, &source, tokens).map(Some);
         }
@@ -81,7 +96,7 @@ impl ChatTemplate {
             _ => None,
         };
         source
-            .map(|source| Self::new(&config_path, source, tokens))
+            .map(|source| Self::new(&files.path(CONFIG), source, tokens))
             .transpose()
     }
 

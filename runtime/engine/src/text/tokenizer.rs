@@ -10,10 +10,13 @@ use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
 };
 
-use super::files::{TOKENIZER_LIMIT, read_json, read_optional, token_text};
 use super::pieces::Pieces;
 use super::stream::StreamDecoder;
-use crate::Error;
+use super::template::token_text;
+use crate::{Error, ModelFiles};
+
+/// The largest `tokenizer.json` that is read, in bytes. The biggest in use today (262,144 tokens) has 34 MB.
+const TOKENIZER_LIMIT: u64 = 128 << 20;
 
 /// A model's tokenizer, with what its folder says about the tokens that begin and end a text.
 #[derive(Debug)]
@@ -49,8 +52,17 @@ impl Tokenizer {
     /// # Errors
     /// A file that is missing, too large or malformed.
     pub fn load(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join("tokenizer.json");
-        let Some(bytes) = read_optional(&path, TOKENIZER_LIMIT)? else {
+        Self::load_files(&folder.into())
+    }
+
+    /// As [`Tokenizer::load`], from the files of a model wherever they are.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn load_files(files: &ModelFiles) -> Result<Self, Error> {
+        const NAME: &str = "tokenizer.json";
+        let path = files.path(NAME);
+        let Some(bytes) = files.read(NAME, TOKENIZER_LIMIT)? else {
             return Err(Error::invalid(
                 &path,
                 "file",
@@ -59,14 +71,14 @@ impl Tokenizer {
         };
         let mut tokenizer = Self::from_bytes(&path, &bytes)?;
         for name in ["generation_config.json", "config.json"] {
-            if let Some(config) = read_json(&folder.join(name))? {
+            if let Some(config) = files.read_json(name)? {
                 tokenizer.eos.extend(ids(config.get("eos_token_id")));
                 if tokenizer.bos.is_none() {
                     tokenizer.bos = ids(config.get("bos_token_id")).next();
                 }
             }
         }
-        if let Some(config) = read_json(&folder.join("tokenizer_config.json"))? {
+        if let Some(config) = files.read_json("tokenizer_config.json")? {
             let id = |key| tokenizer.token_id(token_text(&config, key)?);
             let (bos, eos) = (id("bos_token"), id("eos_token"));
             tokenizer.bos = bos.or(tokenizer.bos);

@@ -115,9 +115,9 @@ fn dispatch(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
     #[inline(always)]
     fn on<K: Kernel>(call: &Call<'_>, out: &mut [f32]) {
         match out.len() / call.shape.value_dim {
-            1 => heads::<K, 1>(call, out),
-            2 => heads::<K, 2>(call, out),
-            3 => heads::<K, 3>(call, out),
+            1 if HEADS > 1 => heads::<K, 1>(call, out),
+            2 if HEADS > 1 => heads::<K, 2>(call, out),
+            3 if HEADS > 1 => heads::<K, 3>(call, out),
             _ => heads::<K, HEADS>(call, out),
         }
     }

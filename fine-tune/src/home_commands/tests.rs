@@ -1,0 +1,107 @@
+//! What the splits promise.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::grammar::{Grammar, Piece};
+use super::{Command, Commands, HAND_WRITTEN, Split};
+
+/// The JSON of a completion, after a look at its form.
+fn parsed(completion: &str) -> Value {
+    let value: Value = serde_json::from_str(completion).unwrap();
+    // One form only: no spaces, and the order that the parser keeps.
+    assert_eq!(value.to_string(), completion);
+    value
+}
+
+#[test]
+fn no_phrasing_is_in_two_splits() {
+    let phrases = |split, seed| {
+        let mut commands = Commands::new(split, seed);
+        let phrases: HashSet<Vec<Piece>> = (0..5_000).map(|_| commands.phrase().0).collect();
+        phrases
+    };
+    let of_test = phrases(Split::Test, 3);
+    let of_valid = phrases(Split::Valid, 3);
+    assert!(of_test.len() > 500, "{} phrasings", of_test.len());
+    let [train, valid] = [Split::Train, Split::Valid].map(Grammar::of);
+    assert!(
+        of_test
+            .iter()
+            .all(|p| !train.derives(p) && !valid.derives(p))
+    );
+    assert!(of_valid.iter().all(|phrase| !train.derives(phrase)));
+    // The look at the grammar sees what the grammar really says.
+    let of_train = phrases(Split::Train, 4);
+    assert!(of_train.iter().all(|phrase| train.derives(phrase)));
+    assert!(of_train.is_disjoint(&of_test) && of_train.is_disjoint(&of_valid));
+}
+
+#[test]
+fn fillers_belong_to_one_split_each() {
+    let fillers = |split| {
+        let grammar = Grammar::of(split);
+        let mut random = crate::comparison::Random::new(7, 0);
+        let mut seen = HashSet::new();
+        for pattern in [&grammar.neutral, &grammar.request, &grammar.after] {
+            for _ in 0..2000 {
+                seen.insert(super::grammar::expanded(pattern, &mut random));
+            }
+        }
+        seen
+    };
+    let [train, valid, test] = Split::ALL.map(fillers);
+    assert!(train.is_disjoint(&test), "{:?}", train.intersection(&test));
+    assert!(train.is_disjoint(&valid) && valid.is_disjoint(&test));
+}
+
+#[test]
+fn every_intent_is_in_every_split_and_the_same_words_mean_the_same() {
+    let [train, valid, test] = Split::ALL.map(Grammar::of);
+    assert!(test.intents().is_subset(&train.intents()));
+    assert!(valid.intents().is_subset(&train.intents()));
+    let missing: BTreeSet<_> = train
+        .intents()
+        .difference(&test.intents())
+        .cloned()
+        .collect();
+    assert!(missing.is_empty(), "{missing:?} is not in the test split");
+    let mut meanings: HashMap<String, String> = HashMap::new();
+    for seed in 0..2 {
+        for Command { prompt, completion } in Commands::new(Split::Train, seed).take(10_000) {
+            parsed(&completion);
+            let known = meanings
+                .entry(prompt.to_lowercase())
+                .or_insert_with(|| completion.clone());
+            assert_eq!(*known, completion, "{prompt}");
+        }
+    }
+}
+
+#[test]
+fn commands_repeat_with_their_seed() {
+    let some = |seed| {
+        let commands: Vec<Command> = Commands::new(Split::Test, seed).take(50).collect();
+        commands
+    };
+    assert_eq!(some(5), some(5));
+    assert_ne!(some(5), some(6));
+}
+
+#[test]
+fn hand_written_commands_mean_what_a_grammar_can_say() {
+    let commands: Vec<Command> = HAND_WRITTEN
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(commands.len(), 200);
+    let train = Grammar::of(Split::Train);
+    let prompts: HashSet<&str> = commands.iter().map(|c| c.prompt.as_str()).collect();
+    assert_eq!(prompts.len(), commands.len());
+    for Command { completion, .. } in &commands {
+        let value = parsed(completion);
+        let intent = value["intent"].as_str().unwrap();
+        assert!(train.intents().contains(intent), "{intent}");
+    }
+}
