@@ -11,7 +11,7 @@ use furlong_runtime::{KvFormat, WeightsCache};
 
 use crate::commands::{
     bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
-    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, run::RunArgs,
+    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, plan::PlanArgs, run::RunArgs,
 };
 
 /// Runs quantised transformers on ARM and x86-64 Linux.
@@ -31,6 +31,7 @@ pub enum Command {
     Infer(InferArgs),
     Inspect(InspectArgs),
     Pack(PackArgs),
+    Plan(PlanArgs),
     Perplexity(PerplexityArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),

@@ -40,8 +40,8 @@ pub(super) fn quantise<const BLOCK: usize>(
             Order::Pairs4 => {
                 each_block::<BLOCK>(x, own, step, |block, to| pairs4::<BLOCK>(block, to))
             }
-            // No kernel of AArch64 reads the others.
-            _ => {}
+            // Not of this architecture, or not of blocks.
+            Order::Plain | Order::Float | Order::SplitPairs | Order::Halves => {}
         }
     }
 }
