@@ -193,6 +193,23 @@ def make_npz():
         path.rename(path.with_suffix(""))
 
 
+def make_adapters():
+    for target, file in [("adapter", "adapter_model.safetensors"), ("adapter_config", "adapter_config.json")]:
+        (HERE / target).mkdir(exist_ok=True)
+        shutil.copy(GOLDEN / "llama-lora" / file, HERE / target / "llama-lora")
+    patterns = dict(
+        peft_type="LORA",
+        r=4,
+        lora_alpha=6,
+        use_rslora=True,
+        rank_pattern={"q_proj": 4},
+        alpha_pattern={"^model.layers.0.mlp.down_proj": 1},
+        bias="none",
+        init_lora_weights="gaussian",
+    )
+    write("adapter_config", "patterns", json.dumps(patterns).encode())
+
+
 def main():
     make_onnx()
     make_external_data()
@@ -202,6 +219,7 @@ def main():
     make_npz()
     (HERE / "safetensors").mkdir(exist_ok=True)
     shutil.copy(GOLDEN / "llama" / "model.safetensors", HERE / "safetensors" / "llama")
+    make_adapters()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 //! `FURLONG_FUZZ_SECONDS` says for how long each is fuzzed; `cargo xtask fuzz` sets it.
 
 use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use furlong::npz;
@@ -12,10 +13,11 @@ use furlong_fine_tune::checkpoint::Checkpoint;
 use furlong_fine_tune::comparison::preferences;
 use furlong_fine_tune::data::DataFile;
 use furlong_fine_tune::evaluation::read_answers;
+use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
 use furlong_fine_tune::hygiene;
 use furlong_fine_tune::metrics::{self, Sample};
 use furlong_runtime::text::{ChatTemplate, Message, Tokenizer};
-use furlong_runtime::{Graph, GraphOptions, OnnxModel};
+use furlong_runtime::{Graph, GraphOptions, LoadOptions, Model, OnnxModel};
 use furlong_tests::fuzz::Target;
 use furlong_tests::memory::PeakAllocator;
 
@@ -78,6 +80,62 @@ fn safetensors() {
             let config = include_bytes!("../golden/llama/config.json");
             std::fs::write(folder.join("config.json"), config).expect("config written");
             read_all_tensors(folder);
+        });
+    });
+}
+
+/// The model that adapters are loaded beside: an adapter that fits must run, too.
+static ADAPTED: LazyLock<Model> = LazyLock::new(|| {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let request = Request {
+        base: Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/llama"),
+        adapter: None,
+        kept_adapters: Vec::new(),
+        weights: Weights::Q8,
+        four_bit_embedding: false,
+        zero_points: ZeroPoints::Float,
+        calibration: None,
+        block: furlong_fine_tune::quantise::BLOCK,
+        context: None,
+        out: home.path().join("model"),
+        force: false,
+    };
+    export(&request, &|_| ControlFlow::Continue(())).expect("a model");
+    Model::load(&request.out, &LoadOptions::default()).expect("a model")
+});
+
+fn run_adapter(folder: &Path) {
+    let Ok(adapter) = ADAPTED.load_adapter(folder) else {
+        return;
+    };
+    let mut session = ADAPTED.session().expect("a decoder");
+    session
+        .set_adapter(Some(&adapter))
+        .expect("an empty session");
+    session.extend(&[3, 4, 5]).expect("logits");
+}
+
+#[test]
+fn adapter() {
+    LazyLock::force(&ADAPTED);
+    fuzz("adapter", |bytes| {
+        in_folder("adapter_model.safetensors", bytes, |folder| {
+            let config = include_bytes!("../golden/llama-lora/adapter_config.json");
+            std::fs::write(folder.join("adapter_config.json"), config).expect("config written");
+            run_adapter(folder);
+        });
+    });
+}
+
+#[test]
+fn adapter_config() {
+    LazyLock::force(&ADAPTED);
+    fuzz("adapter_config", |bytes| {
+        in_folder("adapter_config.json", bytes, |folder| {
+            let weights = include_bytes!("../golden/llama-lora/adapter_model.safetensors");
+            let path = folder.join("adapter_model.safetensors");
+            std::fs::write(path, weights).expect("weights written");
+            run_adapter(folder);
         });
     });
 }
