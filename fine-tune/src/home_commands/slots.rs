@@ -220,6 +220,18 @@ const NAMES: [&str; 12] = [
     "friday",
 ];
 
+/// Words that say nothing about what is wanted.
+const COMMON_WORDS: [&str; 87] = [
+    "i", "you", "we", "he", "she", "they", "my", "your", "our", "dear", "friend", "sir", "if",
+    "when", "as", "because", "since", "while", "before", "after", "soon", "possible", "trouble",
+    "moment", "would", "could", "will", "can", "may", "might", "must", "have", "has", "had", "get",
+    "got", "go", "come", "leave", "be", "is", "was", "been", "it", "that", "this", "there", "here",
+    "so", "such", "very", "really", "quite", "much", "more", "some", "any", "yes", "good", "nice",
+    "kind", "lovely", "great", "fine", "like", "love", "want", "need", "wish", "hope", "think",
+    "know", "wonder", "say", "ask", "mind", "forget", "help", "thing", "way", "people", "with",
+    "without", "from", "at", "for", "do",
+];
+
 /// One of some things.
 pub(super) fn one_of<T: Copy>(things: &[T], random: &mut Random) -> T {
     things[random.below(things.len())]
@@ -304,6 +316,16 @@ const SLOTS: &[(&str, Say)] = &[
     ("name", |_, random| match chance(50, random) {
         true => one_of(&NAMES, random).to_owned(),
         false => made_up_word(random),
+    }),
+    ("junk", |_, random| {
+        let words = 2 + random.below(4);
+        let words: Vec<String> = (0..words)
+            .map(|_| match chance(15, random) {
+                true => made_up_word(random),
+                false => one_of(&COMMON_WORDS, random).to_owned(),
+            })
+            .collect();
+        words.join(" ")
     }),
     ("nonsense", |_, random| {
         let words = 1 + random.below(5);
