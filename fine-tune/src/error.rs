@@ -80,6 +80,14 @@ pub enum Error {
     /// The runtime can't load or run the model.
     #[error(transparent)]
     Runtime(#[from] furlong_runtime::Error),
+    /// A model, batch or setting that training can't work with.
+    #[error("{subject}: {reason}")]
+    Training {
+        /// What is wrong: a setting, a parameter, the batch.
+        subject: String,
+        /// Why, and what to do instead.
+        reason: String,
+    },
     /// An export that can't be done as asked.
     #[error("{}: {reason}", path.display())]
     Export {
@@ -120,6 +128,14 @@ impl Error {
             field: field.into(),
             value: value.to_string(),
             supported: supported.into(),
+        }
+    }
+
+    /// An [`Error::Training`] about `subject`.
+    pub fn training(subject: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Training {
+            subject: subject.into(),
+            reason: reason.into(),
         }
     }
 

@@ -15,3 +15,5 @@ pub mod metrics;
 pub mod onnx;
 pub mod quantise;
 pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod train;

@@ -18,6 +18,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "train")]
+    Train(Box<commands::train::TrainArguments>),
     Export(commands::export::ExportArguments),
     Evaluate(commands::evaluate::EvaluateArguments),
     Compare(commands::compare::CompareArguments),
@@ -28,6 +30,8 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = interrupt::install().and_then(|()| match &arguments.command {
+        #[cfg(feature = "train")]
+        Command::Train(arguments) => commands::train::run(arguments),
         Command::Export(arguments) => commands::export::run(arguments),
         Command::Evaluate(arguments) => commands::evaluate::run(arguments),
         Command::Compare(arguments) => commands::compare::run(arguments),

@@ -6,6 +6,7 @@ use core::fmt::Write;
 use furlong_core::{Isa, IsaKind, LinearKernel, WeightFormat};
 
 /// Writes a line for each check and whether it passed; true if all did.
+#[inline(never)]
 pub fn run() -> bool {
     // SAFETY: the only call of a run.
     let memory = unsafe { crate::memory::rest() };

@@ -1,17 +1,24 @@
 //! Instructions of the kernels at the shapes that CMSIS-NN's were counted at.
 
-use crate::samples::Product;
+use crate::samples::{self, Product};
 use crate::semihosting::{Console, Counter};
 use core::fmt::Write;
-use furlong_core::Isa;
+use core::hint::black_box;
+use furlong_core::attention::{
+    AttentionShape, Q8Rows, Visible, attend, attend_q8, narrow_to_f16, narrow_to_q8, q8_scales,
+};
+use furlong_core::{Floats, Isa, MatrixMut, activation, argmax, f16, norm, softmax};
 
 /// Output rows, input columns: those of the peer's figures.
 const SHAPES: [(usize, usize); 3] = [(128, 128), (128, 512), (1024, 256)];
 /// Tokens of a prompt.
 const PROMPT: usize = 16;
 
+// Functions with large variables are not inlined: one task's would lie on the other's stack.
+
 /// Writes a line `NAME INSTRUCTIONS UNITS` for each series: what one call takes, and the units it does, multiply-accumulates or
 /// elements.
+#[inline(never)]
 pub fn run() -> bool {
     // SAFETY: the only call of a run.
     let memory = unsafe { crate::memory::rest() };
@@ -23,6 +30,8 @@ pub fn run() -> bool {
     let _ = writeln!(Console, "isa {}", isa.name());
     let meter = Meter::new(counter);
     linear(&meter, isa, memory);
+    small(&meter, isa);
+    attention(&meter, isa);
     true
 }
 
@@ -68,8 +77,9 @@ fn linear(meter: &Meter, isa: Isa, memory: &mut [f32]) {
                         continue;
                     };
                     let offsets = if offset { "-offsets" } else { "" };
-                    let name =
-                        format_args!("linear/q{bits}{offsets}/{block}/{rows}x{columns}/{tokens}");
+                    let name = format_args!(
+                        "linear/q{bits}{offsets}-block{block}/{rows}x{columns}/{tokens}"
+                    );
                     meter.count(name, rows * columns * tokens, || {
                         let _ = ready.multiply(&product);
                     });
@@ -77,4 +87,97 @@ fn linear(meter: &Meter, isa: Isa, memory: &mut [f32]) {
             }
         }
     }
+}
+
+/// Steps that touch each value a few times, at the widths of the built-in model.
+#[inline(never)]
+fn small(meter: &Meter, isa: Isa) {
+    let mut values = numbers::<512>(1);
+    meter.count(format_args!("softmax/64"), 64, || {
+        softmax::softmax(isa, &mut values[..64]);
+        black_box(&values);
+    });
+    let mut values = numbers::<512>(2);
+    meter.count(format_args!("softmax/512"), 512, || {
+        softmax::softmax(isa, &mut values);
+        black_box(&values);
+    });
+    let (x, weight, mut out) = (numbers::<128>(3), numbers::<128>(4), [0.0; 128]);
+    meter.count(format_args!("rms_norm/128"), 128, || {
+        let _ = norm::rms_norm(isa, &x, &weight, 1e-5, &mut out);
+        black_box(&out);
+    });
+    let (gate, up, mut out) = (numbers::<384>(5), numbers::<384>(6), [0.0; 384]);
+    meter.count(format_args!("silu_mul/384"), 384, || {
+        if let Ok(out) = MatrixMut::new(&mut out, 1, 384) {
+            let _ = activation::silu_mul(isa, &gate, &up, out);
+        }
+        black_box(&out);
+    });
+    let values = numbers::<512>(7);
+    meter.count(format_args!("argmax/512"), 512, || {
+        black_box(argmax::argmax(isa, &values));
+    });
+}
+
+/// Two query heads on one key/value head at the end of a context of 64.
+#[inline(never)]
+fn attention(meter: &Meter, isa: Isa) {
+    const POSITIONS: usize = 64;
+    const HEAD: usize = 32;
+    const VALUES: usize = POSITIONS * HEAD;
+    const SCALES: usize = POSITIONS * q8_scales(HEAD);
+    let shape = AttentionShape {
+        tokens: 1,
+        group: 2,
+        head_dim: HEAD,
+        value_dim: HEAD,
+        query_stride: 2 * HEAD,
+        scale: 0.2,
+        softcap: None,
+        visible: Visible::All,
+    };
+    let units = 2 * 2 * VALUES;
+    let queries = numbers::<{ 2 * HEAD }>(8);
+    let mut out = [0.0; 2 * HEAD];
+    {
+        let (mut keys, mut values) = ([f16::ZERO; VALUES], [f16::ZERO; VALUES]);
+        for (row, keys) in keys.chunks_exact_mut(HEAD).enumerate() {
+            let x = numbers::<HEAD>(row as u64);
+            let _ = narrow_to_f16(isa, &x, keys);
+        }
+        values.copy_from_slice(&keys);
+        meter.count(format_args!("attention/f16/64"), units, || {
+            if let Ok(out) = MatrixMut::new(&mut out, 1, 2 * HEAD) {
+                let (keys, values) = (Floats::F16(&keys), Floats::F16(&values));
+                let _ = attend(isa, &shape, &queries, keys, values, out);
+            }
+            black_box(&out);
+        });
+    }
+    let (mut codes, mut scales) = ([0i8; VALUES], [0.0; SCALES]);
+    let rows = codes
+        .chunks_exact_mut(HEAD)
+        .zip(scales.chunks_exact_mut(q8_scales(HEAD)));
+    for (row, (codes, scales)) in rows.enumerate() {
+        let x = numbers::<HEAD>(row as u64);
+        let _ = narrow_to_q8(isa, &x, codes, scales);
+    }
+    let rows = Q8Rows {
+        codes: &codes,
+        scales: &scales,
+    };
+    meter.count(format_args!("attention/q8/64"), units, || {
+        if let Ok(out) = MatrixMut::new(&mut out, 1, 2 * HEAD) {
+            let _ = attend_q8(isa, &shape, &queries, rows, rows, out);
+        }
+        black_box(&out);
+    });
+}
+
+fn numbers<const N: usize>(seed: u64) -> [f32; N] {
+    let mut numbers = [0.0; N];
+    let values = samples::floats(seed * 1000);
+    numbers.iter_mut().zip(values).for_each(|(n, v)| *n = v);
+    numbers
 }

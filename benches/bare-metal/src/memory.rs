@@ -1,7 +1,7 @@
 //! All RAM that nothing else uses, as one slice.
 
-/// What is left for the stack.
-const STACK_BYTES: usize = 4 * 1024;
+/// What is left for the stack: a quarter of the RAM, at most this.
+const MOST_STACK_BYTES: usize = 48 * 1024;
 
 unsafe extern "C" {
     /// Where the program's own variables end: cortex-m-rt's linker script.
@@ -16,7 +16,8 @@ unsafe extern "C" {
 /// To be called once.
 pub unsafe fn rest() -> &'static mut [f32] {
     let first = (&raw mut __sheap).cast::<f32>();
-    let last = (&raw const _stack_start) as usize - STACK_BYTES;
+    let end = (&raw const _stack_start) as usize;
+    let last = end - ((end - first as usize) / 4).min(MOST_STACK_BYTES);
     // SAFETY: nothing else lies there, and any bits are floats. Called once, as promised.
     unsafe { core::slice::from_raw_parts_mut(first, (last - first as usize) / 4) }
 }

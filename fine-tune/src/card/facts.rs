@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::record::Results;
+use super::training::TrainingRecord;
 use crate::checkpoint::{Mapped, digest};
 use crate::error::{Error, Result};
 
@@ -59,6 +60,8 @@ pub struct Facts {
     pub base_digest: String,
     /// Name and digest of the adapter that was merged.
     pub adapter: Option<(String, String)>,
+    /// How the base or the adapter was trained, if our tool did it.
+    pub training: Option<TrainingRecord>,
     /// The licence, usually an SPDX identifier in lower case.
     pub licence: Option<String>,
     /// Words to find it by.
@@ -102,6 +105,7 @@ impl Facts {
             base,
             base_digest: text("base_digest"),
             adapter,
+            training: json("training").and_then(|value| serde_json::from_value(value).ok()),
             licence: get("license"),
             tags: text("tags")
                 .split(',')

@@ -103,6 +103,28 @@ pub(super) fn card(facts: &Facts) -> Value {
             .as_ref()
             .map(|recipe| property("quantisation", json!(recipe.to_string()), None)),
     );
+    if let Some(training) = &facts.training {
+        properties.push(property("training", json!(training.description()), None));
+        properties.push(property(
+            "training settings",
+            json!(training.settings.to_string()),
+            None,
+        ));
+        set(
+            "fair4ml:trainedOn",
+            json!({
+                "@type": ["Dataset", "cr:Dataset"],
+                "name": training.data,
+                "size": format!("{} examples", training.samples),
+                "distribution": {
+                    "@type": "cr:FileObject",
+                    "name": training.data,
+                    "encodingFormat": "application/jsonlines",
+                    "sha256": hex(&training.data_digest),
+                },
+            }),
+        );
+    }
     if let Some(results) = &facts.results {
         properties.extend(scores(results));
         set("fair4ml:evaluatedOn", data_set(results));

@@ -73,6 +73,10 @@ fn rows(facts: &Facts) -> Vec<(&'static str, String)> {
     if let Some((name, digest)) = &facts.adapter {
         rows.push(("adapter", format!("{name} ({digest})")));
     }
+    if let Some(training) = &facts.training {
+        rows.push(("trained", training.description()));
+        rows.push(("with the settings", training.settings.to_string()));
+    }
     let unknown = "not stated by the base model: find out before you pass it on";
     rows.push((
         "licence",

@@ -10,6 +10,7 @@ mod markdown;
 mod record;
 #[cfg(test)]
 mod tests;
+mod training;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,9 @@ use crate::export::{DATA_FILE, MODEL_FILE};
 
 pub use facts::{Facts, ModelFile};
 pub use record::{Results, record};
+pub use training::TrainingRecord;
+#[cfg(feature = "train")]
+pub(crate) use training::{FOLDER, SUMMARY};
 
 /// Name of the card for people.
 pub const CARD_FILE: &str = "model-card.md";
@@ -45,7 +49,7 @@ pub fn write(folder: &Path, metadata: &BTreeMap<String, String>) -> Result<[&'st
 }
 
 /// Writes a file so that there is either the old one or the whole new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let folder = path
         .parent()
@@ -60,6 +64,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let mut file = builder.tempfile_in(folder).map_err(Error::io(path))?;
     file.write_all(bytes).map_err(Error::io(path))?;
+    file.as_file().sync_all().map_err(Error::io(path))?;
     file.persist(path)
         .map_err(|error| Error::io(path)(error.error))?;
     Ok(())

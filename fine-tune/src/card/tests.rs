@@ -23,6 +23,9 @@ fn summary(score: f64) -> Summary {
     }
 }
 
+const TRAINING: &str = r#"{"method":"lora","data":"<script>.jsonl","data_digest":"sha256:33","samples":20,"tokens":400,"steps":7,
+    "trained_parameters":64,"eval_digest":null,"eval_loss_before":2.5,"eval_loss":0.125,"settings":{"rank":4}}"#;
+
 /// A model folder whose base has a hostile name, with results recorded twice.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -42,6 +45,7 @@ fn folder() -> tempfile::TempDir {
             entry("parameters", "123"),
             entry("tags", "onnx,llama"),
             entry("adapter", r#"{"name":"home","digest":"sha256:11"}"#),
+            entry("training", TRAINING),
             entry("version", "1.2.3"),
         ],
         graph: Some(GraphProto::default()),
@@ -86,6 +90,7 @@ fn results_stand_in_the_metadata_and_in_all_files_once() {
 
     let card = String::from_utf8(read(CARD_FILE)).unwrap();
     assert!(card.contains("| 50.00 (48.00 to 52.00) | 90.00 (88.00 to 92.00) |"));
+    assert!(card.contains("2.500 before, 0.125 after"));
     // The base's name ends no front matter, no row, and opens no tag.
     assert_eq!(card.lines().filter(|line| *line == "---").count(), 2);
     assert!(
@@ -105,6 +110,7 @@ fn the_card_for_machines_is_json_ld() {
     let card: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(card["license"], "https://spdx.org/licenses/Apache-2.0");
     assert_eq!(card["fair4ml:fineTunedFrom"]["identifier"], "sha256:00");
+    assert_eq!(card["fair4ml:trainedOn"]["distribution"]["sha256"], "33");
     assert_eq!(card["fair4ml:evaluatedOn"]["distribution"]["sha256"], "22");
     // Every prefix is declared, and every thing has a type.
     fn walk(value: &Value, context: &Value) {

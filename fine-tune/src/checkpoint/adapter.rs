@@ -13,15 +13,19 @@ use crate::error::{Error, Result};
 
 mod settings;
 
-use settings::Settings;
+pub use settings::Settings;
 
-const WEIGHTS: &str = "adapter_model.safetensors";
+/// Name of the file of settings in a PEFT folder.
+pub const CONFIG: &str = "adapter_config.json";
+/// Name of the file of weights in a PEFT folder.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// An adapter whose tensors all belong to one architecture.
 #[derive(Debug)]
 pub struct Adapter {
     name: String,
     base: Option<String>,
+    settings: Settings,
     file: Mapped,
     /// By name of the weight they change.
     deltas: BTreeMap<String, Delta>,
@@ -60,11 +64,10 @@ impl Adapter {
     /// # Errors
     /// When the adapter isn't LoRA, or asks for what merging can't do (biases, replaced modules, changed base weights).
     pub fn open(folder: &Path, architecture: &Architecture) -> Result<Adapter> {
-        let path = folder.join("adapter_config.json");
-        let config =
-            files::json(folder, "adapter_config.json", SETTINGS_LIMIT)?.ok_or_else(|| {
-                Error::adapter(&path, "file", "there is none, and a PEFT folder has one")
-            })?;
+        let path = folder.join(CONFIG);
+        let config = files::json(folder, CONFIG, SETTINGS_LIMIT)?.ok_or_else(|| {
+            Error::adapter(&path, "file", "there is none, and a PEFT folder has one")
+        })?;
         let fields = Fields::new(&path, &config)?;
         let settings = Settings::read(&fields)?;
         let weights = files::inside(folder, WEIGHTS)?.ok_or_else(|| {
@@ -113,6 +116,7 @@ impl Adapter {
         Ok(Adapter {
             name: folder_name(folder),
             base: fields.text("base_model_name_or_path")?.map(str::to_owned),
+            settings,
             file,
             deltas,
         })
@@ -136,6 +140,34 @@ impl Adapter {
     /// The weights that the adapter changes.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
         self.deltas.keys().map(String::as_str)
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether the adapter brings a base weight of its own for the weight of that name.
+    pub fn replaces_base(&self, weight: &str) -> bool {
+        self.deltas
+            .get(weight)
+            .is_some_and(|delta| delta.base.is_some())
+    }
+
+    /// What it adds to the weight of that name: `A` of `[rank, in]`, `B` of `[out, rank]`, and DoRA's magnitude of `[out]`.
+    ///
+    /// # Errors
+    /// When a tensor is stored in a format that isn't ours.
+    pub fn tensors(&self, weight: &str) -> Result<[Option<Tensor>; 3]> {
+        let Some(delta) = self.deltas.get(weight) else {
+            return Ok([None, None, None]);
+        };
+        let read = |entry: &Entry| stored(entry).read(&self.file, weight, &entry.shape);
+        Ok([
+            Some(read(&delta.a)?),
+            Some(read(&delta.b)?),
+            delta.magnitude.as_ref().map(read).transpose()?,
+        ])
     }
 
     /// Whether merging makes head and embedding of a tied model two matrices.

@@ -6,7 +6,7 @@
 
 pub mod adapter;
 mod elements;
-mod files;
+pub(crate) mod files;
 mod folder;
 pub mod gguf;
 mod licence;

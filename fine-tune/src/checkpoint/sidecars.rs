@@ -34,7 +34,7 @@ impl Sidecars {
     }
 
     /// The files of a Hugging Face folder whose `config.json` says `config`.
-    pub(super) fn read(folder: &Path, config: &Value) -> Result<Sidecars> {
+    pub(crate) fn read(folder: &Path, config: &Value) -> Result<Sidecars> {
         let tokenizer = files::text(folder, "tokenizer.json", TABLE_LIMIT)?;
         if let Some(text) = &tokenizer {
             files::parse_json(&folder.join("tokenizer.json"), text)?;

@@ -6,3 +6,5 @@ pub mod data;
 pub mod evaluate;
 pub mod export;
 pub mod home_commands;
+#[cfg(feature = "train")]
+pub mod train;

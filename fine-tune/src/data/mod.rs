@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 pub use lines::{Lines, MAX_FILE_BYTES, MAX_LINE_BYTES};
 
 /// The most bad lines that are kept; more are only counted.
-const MAX_BAD_LINES: usize = 1000;
+pub(crate) const MAX_BAD_LINES: usize = 1000;
 
 /// One line of a data file.
 #[derive(Debug, Clone, PartialEq)]

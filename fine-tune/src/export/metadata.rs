@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Request;
 use crate::architecture::{Architecture, TensorSpec};
+use crate::card::TrainingRecord;
 use crate::checkpoint::Checkpoint;
 use crate::graph::{Precision, Storage};
 use crate::quantise::Recipe;
@@ -17,6 +18,7 @@ pub(super) fn of(
     request: &Request,
     precision: Precision,
     base_digest: &str,
+    training: Option<&TrainingRecord>,
 ) -> BTreeMap<String, String> {
     let kind = match architecture {
         Architecture::Decoder(_) => "decoder",
@@ -39,6 +41,9 @@ pub(super) fn of(
     if let Some(adapter) = checkpoint.adapter() {
         let adapter = json!({ "name": adapter.name(), "digest": adapter.digest() });
         set("adapter", &adapter.to_string());
+    }
+    if let Some(text) = training.and_then(|training| serde_json::to_string(training).ok()) {
+        set("training", &text);
     }
     let recipe = json!({
         "linear": recipe(precision.linear, precision.block),

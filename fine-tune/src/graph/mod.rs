@@ -19,7 +19,7 @@ use crate::checkpoint::Tensor;
 use crate::error::{Error, Result};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Element, ExternalData, GraphBuilder, Value, WriteError, dims};
-use crate::quantise::Recipe;
+use crate::quantise::{Recipe, quantise, to_f16};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -32,6 +32,20 @@ pub enum Storage {
     F16,
     /// Codes, scales and perhaps zero points in blocks.
     Blocks(Recipe),
+}
+
+impl Storage {
+    /// What a runtime reads back of a matrix `[rows, cols]` that was stored so, in blocks of `block` columns.
+    pub fn rounded(self, mut matrix: Tensor, block: usize) -> Tensor {
+        match (self, &matrix.shape[..]) {
+            (Self::F16, _) => matrix.data.iter_mut().for_each(|x| *x = to_f16(*x)),
+            (Self::Blocks(recipe), &[rows, cols]) => {
+                matrix.data = quantise(&matrix.data, rows, cols, recipe, block).dequantise();
+            }
+            (Self::F32 | Self::Blocks(_), _) => {}
+        }
+        matrix
+    }
 }
 
 /// How each kind of weight is stored. Norms, biases and position tables are small and stay in f32.

@@ -66,6 +66,9 @@ pub enum Error {
         "the {0} do not have the length that the shape asks for: check rows, columns and tokens"
     )]
     Length(Operand),
+    /// A slice starts at an address that the instruction set can't load from.
+    #[error("the {0} start at an odd address: align them to 64 bytes, at least to 4")]
+    Alignment(Operand),
     /// The product of the shapes does not fit this machine's address space.
     #[error("the shape is too large for this machine's address space: use a smaller model")]
     Overflow,

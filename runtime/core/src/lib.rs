@@ -6,6 +6,7 @@
 //! - [`sampler`] turns logits into the next token; [`utf8`] turns token bytes into whole characters.
 //! - [`attention`], [`norm`], [`activation`], [`softmax`], [`rope`], [`argmax`] are the steps of a
 //!   transformer layer that are not a linear map.
+//! - [`gradient`] has some of these steps backwards, for training on a host.
 //! - [`linear`] multiplies activations by weights: block-quantised to 8 or 4 bits, f16 or f32. A
 //!   [`LinearKernel`] is chosen once for a weight format and an instruction set, packs the weights
 //!   for it, and multiplies ranges of rows; [`int8`] does the same with one scale a row, for encoders; [`gather`]
@@ -30,6 +31,7 @@ pub mod argmax;
 pub mod attention;
 pub mod error;
 pub mod gather;
+pub mod gradient;
 pub mod int8;
 pub mod isa;
 pub mod linear;

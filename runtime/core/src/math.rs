@@ -26,8 +26,15 @@ pub(crate) fn fma(a: f32, b: f32, c: f32) -> f32 {
     }
     #[cfg(not(any(target_arch = "aarch64", arm_fpu, feature = "std", test)))]
     {
-        libm::fmaf(a, b, c)
+        soft_fma(a, b, c)
     }
+}
+
+/// Without an FPU: never inlined, for it is long and used in many places.
+#[cfg(not(any(target_arch = "aarch64", arm_fpu, feature = "std", test)))]
+#[inline(never)]
+fn soft_fma(a: f32, b: f32, c: f32) -> f32 {
+    libm::fmaf(a, b, c)
 }
 
 /// An f16 as f32, exactly.

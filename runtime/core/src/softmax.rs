@@ -17,7 +17,7 @@ pub fn softmax(isa: Isa, row: &mut [f32]) {
 
 for_each_isa! {
     /// Replaces each value by `e^(x - max)` and returns their sum.
-    fn exp_sum(row: &mut [f32], max: f32) -> f32 {
+    pub(crate) fn exp_sum(row: &mut [f32], max: f32) -> f32 {
         let mut lanes = [0.0; LANES];
         let (chunks, rest) = row.as_chunks_mut::<LANES>();
         for chunk in chunks {
@@ -35,7 +35,7 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    fn scale(row: &mut [f32], factor: f32) {
+    pub(crate) fn scale(row: &mut [f32], factor: f32) {
         for x in row {
             *x *= factor;
         }

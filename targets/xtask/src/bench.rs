@@ -5,7 +5,7 @@ use crate::compare::{self, Comparison};
 use crate::history::{History, Run};
 use crate::models::{self, Base};
 use crate::shell::{self, say};
-use crate::{python, workspace};
+use crate::{bare_metal, python, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -108,6 +108,13 @@ fn show_changes(old: &History, runs: &[Run]) -> Comparison {
 
 /// Runs the benches, once for each clock of the board.
 fn measure_all(board: &Board, filter: Option<&str>) -> Result<Vec<Run>> {
+    if bare_metal::takes(board) {
+        say(format!(
+            "bench: kernels on {}, counting instructions",
+            board.name
+        ));
+        return Ok(vec![bare_metal::count(board, filter)?]);
+    }
     python::bare()?;
     let exporter = models::exporter()?;
     for (base, weights) in MODELS {

@@ -56,6 +56,15 @@ pub const EMULATORS: &[Package] = &[
     file("gcc", "cc"),
 ];
 
+/// A Vulkan device that is a program: training on a GPU is tested on it.
+pub const VULKAN: &[Package] = &[
+    file(
+        "mesa-vulkan-drivers",
+        "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json",
+    ),
+    file("libvulkan1", "/usr/lib/x86_64-linux-gnu/libvulkan.so.1"),
+];
+
 /// What builds llama.cpp.
 pub const NATIVE_BUILD: &[Package] = &[
     file("cmake", "cmake"),

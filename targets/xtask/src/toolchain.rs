@@ -129,6 +129,25 @@ pub fn bare_metal(subcommand: &str, triple: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// Copies a program that [`bare_metal`] has built to a place that the next board's build leaves alone; gives that.
+///
+/// # Errors
+/// When there is no such program.
+pub fn keep(board: &str, triple: &str, name: &str) -> Result<PathBuf> {
+    let folders = [workspace::target()?, workspace::target()?.join("cross")];
+    let built = folders
+        .iter()
+        .map(|folder| folder.join(triple).join("release").join(name))
+        .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
+        .max();
+    let (_, built) = built.with_context(|| format!("the build left no program called {name}"))?;
+    let folder = workspace::target()?.join("firmware");
+    fs::create_dir_all(&folder)?;
+    let kept = folder.join(format!("{board}-{name}.elf"));
+    fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
+    Ok(kept)
+}
+
 fn linked_rustc() -> Command {
     let mut rustc = Command::new("rustc");
     rustc

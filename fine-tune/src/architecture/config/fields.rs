@@ -107,6 +107,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A number from 0 to less than 1, as a share of what is dropped must be, or 0.
+    pub fn share(&self, name: &str) -> Result<f32> {
+        let Some(value) = self.get(name) else {
+            return Ok(0.0);
+        };
+        value
+            .as_f64()
+            .map(|n| n as f32)
+            .filter(|n| (0.0..1.0).contains(n))
+            .ok_or_else(|| self.wrong(name, value, "a number from 0 to less than 1"))
+    }
+
     /// A truth value, or `default`.
     pub fn flag_or(&self, name: &str, default: bool) -> Result<bool> {
         match self.get(name) {

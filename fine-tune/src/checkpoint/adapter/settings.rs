@@ -11,10 +11,14 @@ const MAX_RANK: usize = 1 << 16;
 /// The settings of a LoRA adapter.
 #[derive(Debug)]
 pub struct Settings {
-    rank: usize,
-    alpha: f64,
+    /// Rank of every module that has none of its own.
+    pub rank: usize,
+    /// Numerator of the scale of every module that has none of its own.
+    pub alpha: f64,
+    /// Share of the side path's inputs that was dropped in training.
+    pub dropout: f32,
     /// Whether the scale is alpha over the root of the rank, rather than over the rank.
-    rank_stabilised: bool,
+    pub rank_stabilised: bool,
     /// Whether rows are rescaled to a trained length.
     pub dora: bool,
     ranks: Vec<(String, f64)>,
@@ -59,11 +63,17 @@ impl Settings {
         Ok(Settings {
             rank: fields.size("r", MAX_RANK)?,
             alpha: fields.positive("lora_alpha")?.unwrap_or(8.0),
+            dropout: fields.share("lora_dropout")?,
             rank_stabilised: fields.flag_or("use_rslora", false)?,
             dora: fields.flag_or("use_dora", false)?,
             ranks: pattern(fields, "rank_pattern")?,
             alphas: pattern(fields, "alpha_pattern")?,
         })
+    }
+
+    /// Whether some modules have a rank or alpha of their own.
+    pub fn has_patterns(&self) -> bool {
+        !self.ranks.is_empty() || !self.alphas.is_empty()
     }
 
     /// The rank of the adapter of `module`.

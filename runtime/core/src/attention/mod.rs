@@ -65,8 +65,9 @@ pub struct AttentionShape {
     pub visible: Visible,
 }
 
-/// Query heads that are computed side by side.
-const HEADS: usize = 4;
+/// Query heads that are computed side by side. One on microcontrollers, where four copies of the code would not fit beside a
+/// model; each head's result is the same.
+const HEADS: usize = if cfg!(target_arch = "arm") { 1 } else { 4 };
 
 /// Attention of `group` query heads of `tokens` tokens over one key/value head.
 ///

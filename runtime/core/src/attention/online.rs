@@ -85,9 +85,9 @@ fn heads<L: Load>(
     out: &mut [f32],
 ) {
     match queries.len() / shape.head_dim {
-        1 => some_heads::<L, 1>(shape, queries, keys, values, out),
-        2 => some_heads::<L, 2>(shape, queries, keys, values, out),
-        3 => some_heads::<L, 3>(shape, queries, keys, values, out),
+        1 if HEADS > 1 => some_heads::<L, 1>(shape, queries, keys, values, out),
+        2 if HEADS > 1 => some_heads::<L, 2>(shape, queries, keys, values, out),
+        3 if HEADS > 1 => some_heads::<L, 3>(shape, queries, keys, values, out),
         _ => some_heads::<L, HEADS>(shape, queries, keys, values, out),
     }
 }

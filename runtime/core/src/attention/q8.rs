@@ -121,9 +121,9 @@ pub fn attend_q8(
             .zip(out.chunks_mut(HEADS * shape.value_dim));
         for (queries, out) in heads {
             match queries.len() / shape.head_dim {
-                1 => online::<1>(isa, shape, queries, keys, values, out),
-                2 => online::<2>(isa, shape, queries, keys, values, out),
-                3 => online::<3>(isa, shape, queries, keys, values, out),
+                1 if HEADS > 1 => online::<1>(isa, shape, queries, keys, values, out),
+                2 if HEADS > 1 => online::<2>(isa, shape, queries, keys, values, out),
+                3 if HEADS > 1 => online::<3>(isa, shape, queries, keys, values, out),
                 _ => online::<HEADS>(isa, shape, queries, keys, values, out),
             }
         }

@@ -26,6 +26,7 @@ implementations! {
     Interleave::of(crate::IsaKind::ArmDsp),
     if BITS == 4 { Order::Halves } else { Order::SplitPairs },
     tokens: [2, 1],
+    takes_runs: true,
 }
 
 /// What the assembler works on. It moves the pointers from group of rows to group of rows.
@@ -44,6 +45,8 @@ struct Rows {
     code_bytes: usize,
     /// The second token's results.
     second_out: *mut f32,
+    /// From one tile to the next.
+    tile_bytes: usize,
 }
 
 /// # Safety
@@ -67,9 +70,10 @@ unsafe fn block_tile<
             x_end: tile.activations.add(shape.blocks * record_bytes),
             multipliers: tile.weights.add(shape.multipliers_at),
             out: tile.out,
-            groups: if TOKENS == 1 { 4 } else { 8 },
+            groups: if TOKENS == 1 { 4 * tile.tiles } else { 8 },
             code_bytes: TOKENS * BLOCK * 2,
             second_out: tile.out.wrapping_add(tile.out_stride),
+            tile_bytes: shape.bytes,
         };
         if TOKENS == 1 {
             one_token::<BITS, OFFSET>(&mut rows);
@@ -193,7 +197,7 @@ macro_rules! sums_to_floats {
     };
 }
 
-/// One token, groups of four rows.
+/// One token, groups of four rows, as many tiles as there are groups for.
 ///
 /// # Safety
 /// The pointers must be good for the numbers of groups and blocks; records are those of a group of one token.
@@ -271,7 +275,23 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "ldr r2, [r12, #24]",
         "subs r2, r2, #1",
         "str r2, [r12, #24]",
+        "beq 5f",
+        "tst r2, #3",
         "bne.w 2b",
+        // To the next tile.
+        "ldr r4, [r12, #36]",
+        "ldrd r2, r3, [r12, #4]",
+        "sub r2, r2, #4 * {group_bytes}",
+        "sub r3, r3, #4 * {group_params}",
+        "add r2, r2, r4",
+        "add r3, r3, r4",
+        "strd r2, r3, [r12, #4]",
+        "ldr r2, [r12, #16]",
+        "sub r2, r2, #64",
+        "add r2, r2, r4",
+        "str r2, [r12, #16]",
+        "b 2b",
+        "5:",
         "add sp, sp, #16",
         "pop {{r4-r11, pc}}",
         bits = const BITS,

@@ -9,7 +9,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{Interleave, PARAM_BYTES};
+use super::layout::{Interleave, PARAM_BYTES, part_of};
 use super::scalar::dense_tile;
 use core::arch::naked_asm;
 
@@ -19,6 +19,7 @@ implementations! {
     Interleave::of(crate::IsaKind::Helium),
     Order::Plain,
     tokens: [2, 1],
+    takes_runs: true,
 }
 
 /// What the assembler works on. It moves the pointers from group of rows to group of rows.
@@ -37,6 +38,8 @@ struct Rows {
     code_bytes: usize,
     /// The second token's results.
     second_out: *mut f32,
+    /// From one tile to the next.
+    tile_bytes: usize,
 }
 
 /// # Safety
@@ -60,12 +63,13 @@ unsafe fn block_tile<
             x_end: tile.activations.add(shape.blocks * record_bytes),
             multipliers: tile.weights.add(shape.multipliers_at),
             out: tile.out,
-            groups: if TOKENS == 1 { 2 } else { 4 },
+            groups: if TOKENS == 1 { 2 * tile.tiles } else { 4 },
             code_bytes: BLOCK,
             second_out: tile.out.wrapping_add(tile.out_stride),
+            tile_bytes: shape.bytes,
         };
         if TOKENS == 1 {
-            one_token::<BITS, OFFSET>(&mut rows);
+            one_token::<BITS, OFFSET, BLOCK>(&mut rows);
         } else {
             two_tokens::<BITS, OFFSET>(&mut rows);
         }
@@ -77,14 +81,15 @@ const fn group_bytes(bits: u8) -> usize {
     8 * 32 * bits as usize / 8
 }
 
-/// One row's sixteen columns of 8 bits by one token's; `next` bytes on lies the next row's.
+/// One row's sixteen columns of 8 bits by one token's. `first` adds to the sum or starts it; `next` bytes on lies the next row's.
 macro_rules! row_8 {
-    ($sum:literal, $next:literal) => {
+    ($first:literal, $sum:literal, $next:literal) => {
         concat!(
             "vldrw.u32 q2, [r3], #",
             $next,
             "\n",
-            "vmladava.s8 ",
+            $first,
+            ".s8 ",
             $sum,
             ", q2, q0\n",
         )
@@ -93,13 +98,14 @@ macro_rules! row_8 {
 
 /// One row's 32 columns of 4 bits by one token's: even columns in q0, odd ones in q1.
 macro_rules! row_4 {
-    ($sum:literal, $next:literal) => {
+    ($first:literal, $sum:literal, $next:literal) => {
         concat!(
             "vldrw.u32 q2, [r3], #",
             $next,
             "\n",
             "vand q3, q2, q6\n",
-            "vmladava.s8 ",
+            $first,
+            ".s8 ",
             $sum,
             ", q3, q0\n",
             "vshr.u8 q2, q2, #4\n",
@@ -112,40 +118,58 @@ macro_rules! row_4 {
 
 /// Eight rows, one after the other; the last brings the pointer to what follows.
 macro_rules! eight_rows {
-    ($row:ident, $last:literal) => {
+    ($row:ident, $first:literal, $last:literal) => {
         concat!(
-            $row!("r0", "16"),
-            $row!("r2", "16"),
-            $row!("r4", "16"),
-            $row!("r6", "16"),
-            $row!("r8", "16"),
-            $row!("r10", "16"),
-            $row!("r12", "16"),
-            $row!("lr", $last),
+            $row!($first, "r0", "16"),
+            $row!($first, "r2", "16"),
+            $row!($first, "r4", "16"),
+            $row!($first, "r6", "16"),
+            $row!($first, "r8", "16"),
+            $row!($first, "r10", "16"),
+            $row!($first, "r12", "16"),
+            $row!($first, "lr", $last),
         )
     };
 }
 
-/// The eight sums as floats in q2 (`r0` to `r6`) and q3.
-macro_rules! sums_to_floats {
+/// A part of a block: the first one of a block starts the sums.
+macro_rules! part {
+    ($first:literal) => {
+        concat!(
+            ".if {bits} == 8\n",
+            "vldrw.u32 q0, [r1], #16\n",
+            eight_rows!(row_8, $first, "16"),
+            "vldrw.u32 q0, [r1], #16\n",
+            eight_rows!(row_8, "vmladava", "272"),
+            ".else\n",
+            "vldrw.u32 q1, [r1, #16]\n",
+            "vldrw.u32 q0, [r1], #32\n",
+            eight_rows!(row_4, $first, "144"),
+            ".endif\n",
+        )
+    };
+}
+
+/// The eight sums in q2 (`r0` to `r6`) and q3.
+macro_rules! lanes_from_sums {
     () => {
         concat!(
             "vmov q2[2], q2[0], r0, r4\n",
             "vmov q2[3], q2[1], r2, r6\n",
             "vmov q3[2], q3[0], r8, r12\n",
             "vmov q3[3], q3[1], r10, lr\n",
-            "vcvt.f32.s32 q2, q2\n",
-            "vcvt.f32.s32 q3, q3\n",
         )
     };
 }
 
-/// One token, groups of eight rows.
+/// One token, groups of eight rows, as many tiles as there are groups for.
 ///
 /// # Safety
 /// The pointers must be good for the numbers of groups and blocks; records are those of a group of one token.
 #[unsafe(naked)]
-unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Rows) {
+unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool, const BLOCK: usize>(
+    rows: &mut Rows,
+) {
     naked_asm!(
         concat!(".cpu ", env!("FURLONG_ARM_CORE")),
         "push {{r4-r11, lr}}",
@@ -156,45 +180,33 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "vmov.i8 q6, #15",
         ".endif",
         "2:",
-        // r1: records; r3: weights; r5: where a block's activations end; r7: params; r9: where the records end; q4, q5: results.
+        // r1: records; r3: weights; r7: params; r9: where the records end; q4, q5: results.
         "ldrd r1, r3, [r11]",
         "ldrd r7, r9, [r11, #8]",
         "vmov.i32 q4, #0",
         "vmov.i32 q5, #0",
         "3:",
         // r0, r2 and so on to r12 and lr: the sums of a block.
-        "ldr r5, [r11, #28]",
-        "add r5, r5, r1",
+        part!("vmladav"),
+        ".if {parts} > 1",
+        part!("vmladava"),
+        ".endif",
+        ".if {parts} > 2",
+        part!("vmladava"),
+        part!("vmladava"),
+        ".endif",
+        lanes_from_sums!(),
         ".if {bits} == 4",
-        "ldr r0, [r5, #8]",
-        ".else",
-        "movs r0, #0",
+        "ldr r4, [r1, #8]",
+        "vadd.i32 q2, q2, r4",
+        "vadd.i32 q3, q3, r4",
         ".endif",
-        "mov r2, r0",
-        "mov r4, r0",
-        "mov r6, r0",
-        "mov r8, r0",
-        "mov r10, r0",
-        "mov r12, r0",
-        "mov lr, r0",
-        "4:",
-        ".if {bits} == 8",
-        "vldrw.u32 q0, [r1], #16",
-        eight_rows!(row_8, "16"),
-        "vldrw.u32 q0, [r1], #16",
-        eight_rows!(row_8, "272"),
-        ".else",
-        "vldrw.u32 q1, [r1, #16]",
-        "vldrw.u32 q0, [r1], #32",
-        eight_rows!(row_4, "144"),
-        ".endif",
-        "cmp r1, r5",
-        "bne.w 4b",
-        sums_to_floats!(),
+        "vcvt.f32.s32 q2, q2",
+        "vcvt.f32.s32 q3, q3",
         // r0, r2: d, d * Σq.
         "ldrd r0, r2, [r1], #16",
-        "vldrh.u32 q0, [r7]",
-        "vldrh.u32 q1, [r7, #8]",
+        "vldrh.u32 q0, [r7], #8",
+        "vldrh.u32 q1, [r7], #{after_scales}",
         "vcvtb.f32.f16 q0, q0",
         "vcvtb.f32.f16 q1, q1",
         "vmul.f32 q0, q0, r0",
@@ -202,15 +214,12 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "vfma.f32 q4, q2, q0",
         "vfma.f32 q5, q3, q1",
         ".if {offset}",
-        "vldrh.u32 q0, [r7, #16]",
-        "vldrh.u32 q1, [r7, #24]",
+        "vldrh.u32 q0, [r7], #8",
+        "vldrh.u32 q1, [r7], #40",
         "vcvtb.f32.f16 q0, q0",
         "vcvtb.f32.f16 q1, q1",
         "vfma.f32 q4, q0, r2",
         "vfma.f32 q5, q1, r2",
-        "add r7, r7, #2 * {param_bytes}",
-        ".else",
-        "add r7, r7, #{param_bytes}",
         ".endif",
         "cmp r1, r9",
         "bne.w 3b",
@@ -221,22 +230,37 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "vmul.f32 q5, q5, q1",
         "vstrw.32 q4, [r2], #16",
         "vstrw.32 q5, [r2], #16",
-        "strd r0, r2, [r11, #16]",
         "ldrd r3, r7, [r11, #4]",
         "add r3, r3, #{group_bytes}",
         "add r7, r7, #{group_params}",
+        "ldr r4, [r11, #24]",
+        "subs r4, r4, #1",
+        "beq 5f",
+        "tst r4, #1",
+        "bne 4f",
+        // To the next tile.
+        "ldr r6, [r11, #36]",
+        "sub r3, r3, #2 * {group_bytes}",
+        "sub r7, r7, #2 * {group_params}",
+        "sub r0, r0, #64",
+        "add r3, r3, r6",
+        "add r7, r7, r6",
+        "add r0, r0, r6",
+        "4:",
         "strd r3, r7, [r11, #4]",
-        "ldr r0, [r11, #24]",
-        "subs r0, r0, #1",
-        "str r0, [r11, #24]",
-        "bne.w 2b",
+        "strd r0, r2, [r11, #16]",
+        "str r4, [r11, #24]",
+        "b 2b",
+        "5:",
         "vpop {{d8-d13}}",
         "add sp, sp, #4",
         "pop {{r4-r11, pc}}",
         bits = const BITS,
+        parts = const BLOCK / part_of(BLOCK),
         offset = const OFFSET as u8,
         group_bytes = const group_bytes(BITS),
-        param_bytes = const PARAM_BYTES,
+        // To the offsets, or to the next block's scales.
+        after_scales = const if OFFSET { 8 } else { PARAM_BYTES - 8 },
         group_params = const if OFFSET { 32 } else { 16 },
     )
 }
@@ -357,7 +381,9 @@ unsafe extern "C" fn two_tokens<const BITS: u8, const OFFSET: bool>(rows: &mut R
         ".endif",
         "cmp r1, r5",
         "bne.w 4b",
-        sums_to_floats!(),
+        lanes_from_sums!(),
+        "vcvt.f32.s32 q2, q2",
+        "vcvt.f32.s32 q3, q3",
         // r0, r2: the first token's d, d * Σq; r4, r6: the second's.
         "ldrd r0, r2, [r1]",
         "ldrd r4, r6, [r9], #16",

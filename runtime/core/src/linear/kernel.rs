@@ -14,6 +14,9 @@ pub(crate) struct Tile<'a> {
     pub out: *mut f32,
     /// Values from one token's results to the next.
     pub out_stride: usize,
+    /// How many tiles to multiply, whose weights and results lie one behind the other: more than one only for one token, and
+    /// where the kernel takes runs.
+    pub tiles: usize,
 }
 
 /// Multiplies one tile by one group of tokens.
@@ -30,6 +33,8 @@ pub(crate) struct Implementation {
     pub activations: ActivationLayout,
     /// One function for each of the activations' groups of tokens.
     pub tile_functions: &'static [TileFn],
+    /// Whether the function for one token takes several tiles at once, to spare calls where a tile is a few hundred instructions.
+    pub takes_runs: bool,
 }
 
 /// Groups of tokens that most kernels take, dense ones on every instruction set.
@@ -50,6 +55,7 @@ impl Implementation {
                 groups: TOKEN_GROUPS,
             },
             tile_functions,
+            takes_runs: false,
         }
     }
 }
@@ -64,6 +70,14 @@ macro_rules! implementations {
         }
     };
     (quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr, tokens: [$($tokens:literal),+] $(,)?) => {
+        $crate::linear::kernel::implementations! {
+            quantised: $isa, dense: $dense, $interleave, $order, tokens: [$($tokens),+], takes_runs: false
+        }
+    };
+    (
+        quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr, tokens: [$($tokens:literal),+],
+        takes_runs: $takes_runs:literal $(,)?
+    ) => {
         /// This instruction set's kernel for `format`.
         pub(super) fn implementation(
             format: $crate::WeightFormat,
@@ -107,6 +121,7 @@ macro_rules! implementations {
                     groups: &[$($tokens),+],
                 },
                 tile_functions: &[$(block_tile::<BITS, BLOCK, OFFSET, $tokens>),+],
+                takes_runs: $takes_runs,
             }
         }
 

@@ -81,8 +81,12 @@ impl PartialEq for LinearKernel {
 impl Eq for LinearKernel {}
 
 impl LinearKernel {
-    /// Packed weights and activations are fastest at addresses that are multiples of this; any work.
+    /// Packed weights and activations are fastest at addresses that are multiples of this.
     pub const ALIGN: usize = layout::TILE_ALIGN;
+
+    /// At other addresses than multiples of this kernels refuse to work. Microcontrollers load several words at a time only from
+    /// multiples of four.
+    pub const LEAST_ALIGN: usize = if cfg!(arm_dsp) { 4 } else { 1 };
 
     /// The kernel for `format` on `isa`.
     ///
@@ -199,7 +203,8 @@ impl LinearKernel {
     /// them for dense weights. Uses the first [`LinearKernel::activation_bytes`] of `dst`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for no columns, [`Error::Length`] when `x` disagrees with the shape or `dst` is too short.
+    /// [`Error::Shape`] for no columns, [`Error::Length`] when `x` disagrees with the shape or `dst` is too short,
+    /// [`Error::Alignment`] when it starts at no multiple of [`LinearKernel::LEAST_ALIGN`].
     pub fn prepare(
         &self,
         x: &[f32],
@@ -217,6 +222,7 @@ impl LinearKernel {
         let dst = dst
             .get_mut(..shape.bytes)
             .ok_or(Error::Length(Operand::Activations))?;
+        aligned(dst, Operand::Activations)?;
         self.implementation
             .activations
             .prepare(self.isa, x, columns, shape, dst);
@@ -229,7 +235,8 @@ impl LinearKernel {
     /// `[tokens, columns]`, `out` a view `[tokens, range.len()]`: threads split a whole output by columns.
     ///
     /// # Errors
-    /// [`Error::RowRange`]; [`Error::Length`] when a buffer or the view disagrees with the shapes.
+    /// [`Error::RowRange`]; [`Error::Length`] when a buffer or the view disagrees with the shapes; [`Error::Alignment`] when one
+    /// starts at no multiple of [`LinearKernel::LEAST_ALIGN`].
     #[allow(clippy::too_many_arguments)]
     pub fn multiply(
         &self,
@@ -252,6 +259,8 @@ impl LinearKernel {
         if activations.len() < inputs.bytes {
             return Err(Error::Length(Operand::Activations));
         }
+        aligned(packed, Operand::Packed)?;
+        aligned(activations, Operand::Activations)?;
         let tile_range = tile_range(rows, range.clone())?;
         if out.rows() != tokens || out.columns() != range.len() {
             return Err(Error::Length(Operand::Output));
@@ -262,11 +271,19 @@ impl LinearKernel {
             activations: activations.as_ptr(),
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
+            tiles: 1,
         };
-        for tile in tile_range {
+        let runs = tokens == 1 && self.implementation.takes_runs;
+        let mut next = tile_range.start;
+        while next < tile_range.end {
+            let tile = next;
             let column = tile * ROW_TILE - range.start;
             let width = ROW_TILE.min(range.len() - column);
             call.weights = packed.as_ptr().wrapping_add(tile * shape.bytes);
+            if runs {
+                call.tiles = ((range.len() - column) / ROW_TILE).max(1);
+            }
+            next += call.tiles;
             let mut first = 0;
             let groups = self.implementation.activations.groups;
             for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
@@ -291,6 +308,17 @@ impl LinearKernel {
             }
         }
         Ok(())
+    }
+}
+
+fn aligned(bytes: &[u8], operand: Operand) -> Result<(), Error> {
+    match bytes
+        .as_ptr()
+        .addr()
+        .is_multiple_of(LinearKernel::LEAST_ALIGN)
+    {
+        true => Ok(()),
+        false => Err(Error::Alignment(operand)),
     }
 }
 

@@ -19,17 +19,30 @@ pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, reco
     if records.len() < blocks * step || place.token >= place.size || place.size > 2 {
         return;
     }
-    for (x, record) in x.chunks(block).zip(records.chunks_exact_mut(step)) {
-        let mut padded = [0f32; MAX_BLOCK];
-        let x = match padded.get_mut(..block) {
-            Some(padded) if x.len() < block => {
-                padded.iter_mut().zip(x).for_each(|(p, &x)| *p = x);
-                &*padded
-            }
-            _ => x,
-        };
+    let mut records = records.chunks_exact_mut(step);
+    let whole = x.chunks_exact(block);
+    let rest = whole.remainder();
+    for (x, record) in whole.zip(records.by_ref()) {
         // SAFETY: there are `block` values, a multiple of 32, and a record of `size` tokens.
         unsafe { quantise_block(order, x, place, record.as_mut_ptr()) };
+    }
+    if let (false, Some(record)) = (rest.is_empty(), records.next()) {
+        with_zeros(rest, block, |x| {
+            // SAFETY: as above.
+            unsafe { quantise_block(order, x, place, record.as_mut_ptr()) };
+        });
+    }
+}
+
+/// Calls `work` with `x`, fewer than `block` numbers, and zeros up to so many. A function of its own: clearing the memory would cost
+/// every caller hundreds of instructions.
+#[cold]
+#[inline(never)]
+pub(super) fn with_zeros(x: &[f32], block: usize, work: impl FnOnce(&[f32])) {
+    let mut padded = [0f32; MAX_BLOCK];
+    if let Some(padded) = padded.get_mut(..block) {
+        padded.iter_mut().zip(x).for_each(|(p, &x)| *p = x);
+        work(padded);
     }
 }
 

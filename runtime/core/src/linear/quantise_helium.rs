@@ -4,11 +4,9 @@
 //! even columns from odd ones, a store of bytes takes the low byte of each lane.
 
 use super::activations::{NUMBER_BYTES, Place, scale_and_inverse};
+use super::quantise_arm_dsp::with_zeros;
 use crate::math::ROUND;
 use core::arch::naked_asm;
-
-/// The largest block.
-const MAX_BLOCK: usize = 128;
 
 /// Writes the records of one token of its group, the last block padded with zeros. Nothing is written when `records` is too
 /// short for them.
@@ -18,26 +16,33 @@ pub(super) fn quantise(block: usize, x: &[f32], place: Place, records: &mut [u8]
     if records.len() < x.len().div_ceil(block) * step || place.token >= place.size {
         return;
     }
-    for (x, records) in x.chunks(block).zip(records.chunks_exact_mut(step)) {
-        let mut padded = [0f32; MAX_BLOCK];
-        let x = match padded.get_mut(..block) {
-            Some(padded) if x.len() < block => {
-                padded.iter_mut().zip(x).for_each(|(p, &x)| *p = x);
-                &*padded
-            }
-            _ => x,
-        };
+    let mut records = records.chunks_exact_mut(step);
+    let whole = x.chunks_exact(block);
+    let rest = whole.remainder();
+    for (x, records) in whole.zip(records.by_ref()) {
         // SAFETY: there are `block` values, a multiple of 32, and a record for each token of the group.
-        unsafe {
-            let to = records.as_mut_ptr().add(place.token * record_bytes);
-            let (scale, inverse) = scale_and_inverse(largest(x.as_ptr(), block));
-            let sum = round(x.as_ptr(), block, to, inverse, ROUND);
-            let numbers = to.add(block).cast::<f32>();
-            numbers.write_unaligned(scale);
-            numbers.add(1).write_unaligned(scale * sum as f32);
-            numbers.add(2).cast::<i32>().write_unaligned(-8 * sum);
-            numbers.add(3).cast::<i32>().write_unaligned(-128 * sum);
-        }
+        unsafe { quantise_block(x, records.as_mut_ptr().add(place.token * record_bytes)) };
+    }
+    if let (false, Some(records)) = (rest.is_empty(), records.next()) {
+        with_zeros(rest, block, |x| {
+            // SAFETY: as above.
+            unsafe { quantise_block(x, records.as_mut_ptr().add(place.token * record_bytes)) };
+        });
+    }
+}
+
+/// # Safety
+/// `x` must have a multiple of 32 values, `to` room for a record of as many columns.
+unsafe fn quantise_block(x: &[f32], to: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (scale, inverse) = scale_and_inverse(largest(x.as_ptr(), x.len()));
+        let sum = round(x.as_ptr(), x.len(), to, inverse, ROUND);
+        let numbers = to.add(x.len()).cast::<f32>();
+        numbers.write_unaligned(scale);
+        numbers.add(1).write_unaligned(scale * sum as f32);
+        numbers.add(2).cast::<i32>().write_unaligned(-8 * sum);
+        numbers.add(3).cast::<i32>().write_unaligned(-128 * sum);
     }
 }
 

@@ -35,7 +35,7 @@ pub fn named(board: &Board, name: &str, build: &Build) -> Result<PathBuf> {
     let mut command = cargo("build", board, build)?;
     command.args(["--bin", name, "--quiet"]);
     shell::run(&mut command)?;
-    keep(board, name)
+    toolchain::keep(&board.id, &board.triple, name)
 }
 
 /// `cargo SUBCOMMAND` of the firmware's workspace for a board.
@@ -64,22 +64,6 @@ fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
         command.env("DEFMT_LOG", "info");
     }
     Ok(command)
-}
-
-/// Copies what was built to a place that the next board's build leaves alone.
-fn keep(board: &Board, name: &str) -> Result<PathBuf> {
-    let folders = [workspace::target()?, workspace::target()?.join("cross")];
-    let built = folders
-        .iter()
-        .map(|folder| folder.join(&board.triple).join("release").join(name))
-        .filter_map(|file| Some((fs::metadata(&file).ok()?.modified().ok()?, file)))
-        .max();
-    let (_, built) = built.with_context(|| format!("the build left no program called {name}"))?;
-    let folder = workspace::target()?.join("firmware");
-    fs::create_dir_all(&folder)?;
-    let kept = folder.join(format!("{}-{name}.elf", board.id));
-    fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
-    Ok(kept)
 }
 
 /// Formatting, warnings and the console's own tests.

@@ -4,6 +4,7 @@ mod emulated;
 mod exports;
 mod firmware;
 mod host;
+mod kernels;
 pub mod parity;
 mod report;
 
@@ -81,6 +82,26 @@ const STEPS: &[Step] = &[
         name: "firmware",
         about: "the firmware on every emulated board; builds for the real ones",
         run: firmware::boards,
+    },
+    Step {
+        name: "cortex-m0",
+        about: "kernels on an emulated Cortex-M0",
+        run: kernels::cortex_m0,
+    },
+    Step {
+        name: "cortex-m4",
+        about: "kernels on emulated Cortex-M4 and M7 (DSP)",
+        run: kernels::cortex_m4,
+    },
+    Step {
+        name: "cortex-m33",
+        about: "kernels on an emulated Cortex-M33 (DSP)",
+        run: kernels::cortex_m33,
+    },
+    Step {
+        name: "cortex-m55",
+        about: "kernels on an emulated Cortex-M55 (Helium)",
+        run: kernels::cortex_m55,
     },
     Step {
         name: "models",
@@ -162,7 +183,12 @@ pub fn run(only: Option<&str>) -> Result<()> {
 }
 
 fn setup() -> Result<Outcome> {
-    packages::ensure(&[packages::PYTHON, packages::CROSS, packages::EMULATORS])?;
+    packages::ensure(&[
+        packages::PYTHON,
+        packages::CROSS,
+        packages::EMULATORS,
+        packages::VULKAN,
+    ])?;
     toolchain::ensure()?;
     python::peers()?;
     Ok(Outcome::passed())

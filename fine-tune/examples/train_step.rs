@@ -1,0 +1,128 @@
+//! How long a training step takes and how much memory it needs: our side of `tests/parity/train_step.py`.
+//!
+//!     cargo run --release -p furlong-fine-tune --example train_step -- tiny --steps 20
+//!     cargo run --release -p furlong-fine-tune --example train_step -- FOLDER --lora 8 --batch 4 --tokens 128
+//!
+//! Prints one line of JSON: the median seconds of a step (forward, backward, and plain gradient descent as the cheapest
+//! optimiser), its CPU seconds, and the process's peak memory. `RAYON_NUM_THREADS` sets the threads.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use clap::Parser;
+use furlong_fine_tune::architecture::Architecture;
+use furlong_fine_tune::architecture::config::SentenceHead;
+use furlong_fine_tune::checkpoint::Checkpoint;
+use furlong_fine_tune::train::adapter::AdapterSettings;
+use furlong_fine_tune::train::model::{Batch, Gradients, Model, ModelOptions};
+use serde_json::json;
+
+#[derive(Parser)]
+struct Arguments {
+    /// `tiny`, or a checkpoint.
+    model: String,
+    /// Train an adapter of this rank on all linear layers; everything without it.
+    #[arg(long)]
+    lora: Option<usize>,
+    /// Make it DoRA.
+    #[arg(long)]
+    dora: bool,
+    /// Compute each block again on the way back.
+    #[arg(long)]
+    recompute: bool,
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    #[arg(long, default_value_t = 128)]
+    tokens: usize,
+    #[arg(long, default_value_t = 10)]
+    steps: usize,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let options = ModelOptions {
+        adapter: arguments.lora.map(|r| AdapterSettings {
+            r,
+            use_dora: arguments.dora,
+            ..AdapterSettings::default()
+        }),
+        recompute: arguments.recompute,
+        ..ModelOptions::default()
+    };
+    let device = Device::flex();
+    let mut model = if arguments.model == "tiny" {
+        // The Llama of 1.1 M parameters that docs/benchmarks.md speaks of.
+        let config = json!({
+            "model_type": "llama", "vocab_size": 2048, "hidden_size": 128, "intermediate_size": 344,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+        });
+        let architecture =
+            Architecture::from_config(Path::new("tiny"), &config, SentenceHead::NONE)?;
+        Model::random(&architecture, &options, 1, &device)?
+    } else {
+        let checkpoint = Checkpoint::open(Path::new(&arguments.model))?;
+        Model::from_checkpoint(&checkpoint, &options, 1, &device)?
+    };
+    let vocabulary = model.architecture().vocab_size();
+    let sequences: Vec<Vec<u32>> = (0..arguments.batch)
+        .map(|row| {
+            let ids = 0..arguments.tokens;
+            ids.map(|i| ((i * 7919 + row * 104_729) % vocabulary) as u32)
+                .collect()
+        })
+        .collect();
+    let batch = Batch::of_sequences(&sequences)?;
+    let (mut wall, mut cpu, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..=arguments.steps {
+        let (start, cpu_start) = (Instant::now(), cpu_time()?);
+        let mut gradients = Gradients::new();
+        let loss = model.backward(&batch, None, &mut gradients)?;
+        let rate = -0.01 / loss.weight;
+        let ids: Vec<_> = gradients.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(gradient) = gradients.take(id) {
+                model
+                    .parameters_mut()
+                    .update(id, |value| value + gradient * rate);
+            }
+        }
+        losses.push(loss.mean());
+        wall.push(start.elapsed());
+        cpu.push(cpu_time()? - cpu_start);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").context("reading peak memory")?;
+    let peak_kib: Option<u64> = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    println!(
+        "{}",
+        json!({
+            "step_s": median(wall.split_off(1)),
+            "step_cpu_s": median(cpu.split_off(1)),
+            "peak_mib": peak_kib.map(|kib| kib / 1024),
+            "first_loss": losses.first(),
+            "last_loss": losses.last(),
+        })
+    );
+    Ok(())
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times
+        .get(times.len() / 2)
+        .map_or(f64::NAN, Duration::as_secs_f64)
+}
+
+/// CPU time of the process so far, all threads.
+fn cpu_time() -> Result<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Ok(Duration::new(
+        time.tv_sec.try_into().context("CPU seconds")?,
+        time.tv_nsec.try_into().context("CPU nanoseconds")?,
+    ))
+}

@@ -1,0 +1,95 @@
+//! Parameters as files: safetensors, and the Hugging Face folder around them.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, View, serialize_to_file};
+use serde_json::Value;
+
+use super::{Model, Parameter};
+use crate::checkpoint::Sidecars;
+use crate::error::{Error, Result};
+
+/// Name of the weight file.
+const WEIGHTS: &str = "model.safetensors";
+
+impl Model {
+    /// Writes the weights (without an adapter) as a Hugging Face folder with the given text files: what `fine-tune export` and
+    /// transformers read. The folder must be there.
+    ///
+    /// # Errors
+    /// When `sidecars` has no valid config, or the operating system refuses.
+    pub fn write_checkpoint(&self, folder: &Path, sidecars: &Sidecars) -> Result<()> {
+        for (name, text) in sidecars.files() {
+            let path = folder.join(name);
+            if name == "config.json" {
+                let mut config: Value = serde_json::from_str(text)
+                    .map_err(|error| Error::malformed(&path, "config", error.to_string()))?;
+                if let Some(fields) = config.as_object_mut() {
+                    fields.remove("torch_dtype");
+                    fields.insert("dtype".to_owned(), "float32".into());
+                }
+                write_text(&path, &format!("{config:#}\n"))?;
+            } else {
+                write_text(&path, text)?;
+            }
+        }
+        let weights = self.parameters().iter().map(|(_, parameter)| parameter);
+        write_tensors(
+            &folder.join(WEIGHTS),
+            weights.filter(|parameter| !parameter.role().is_adapter()),
+        )
+    }
+}
+
+/// Writes a text file through to the disk.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(Error::io(path))?;
+    synced(path)
+}
+
+/// Writes parameters as safetensors, in f32, through to the disk; one is fetched from the device at a time.
+pub(crate) fn write_tensors<'a>(
+    path: &Path,
+    parameters: impl IntoIterator<Item = &'a Parameter>,
+) -> Result<()> {
+    let views = parameters
+        .into_iter()
+        .map(|parameter| (parameter.name(), Stored(parameter)));
+    // What transformers asks for before it reads a file.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
+        other => Error::training(path.display().to_string(), other.to_string()),
+    })?;
+    synced(path)
+}
+
+fn synced(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    file.sync_all().map_err(Error::io(path))
+}
+
+/// A parameter on its way into a file.
+struct Stored<'a>(&'a Parameter);
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = self.0.to_vec().into_iter();
+        Cow::Owned(values.flat_map(f32::to_le_bytes).collect())
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.shape().iter().product::<usize>() * size_of::<f32>()
+    }
+}

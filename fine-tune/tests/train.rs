@@ -1,0 +1,289 @@
+//! Training through the program: it learns, it survives being killed, and it says what is wrong.
+#![cfg(feature = "train")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The beginning of a command that trains a new model.
+const NEW_MODEL: &str =
+    "train --architecture config.json --tokenizer tokenizer.json --data data.jsonl";
+
+/// A folder with an architecture, a tokenizer, and commands of which a small model can learn all.
+fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let from =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../targets/linux/tests/data/tiny-chat");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(from.join(name), home.path().join(name)).unwrap();
+    }
+    let mut data = String::new();
+    for (number, word) in (1..).zip(["one", "two", "three", "four", "five"]) {
+        for (state, sign) in [("on", '+'), ("off", '-')] {
+            let (prompt, answer) = (format!("lamp {word} {state}:"), format!("{sign}{number}"));
+            data += &format!("{{\"prompt\":\"{prompt}\",\"completion\":\"{answer}\"}}\n");
+        }
+    }
+    std::fs::write(home.path().join("data.jsonl"), data).unwrap();
+    home
+}
+
+/// The program with the arguments of a line.
+fn tool(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fine-tune"));
+    command.current_dir(folder).args(line.split_whitespace());
+    command
+}
+
+fn run(folder: &Path, line: &str) -> Output {
+    tool(folder, line).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn done(output: &Output) {
+    assert!(output.status.success(), "{}", said(output));
+}
+
+fn json(folder: &Path, line: &str) -> Value {
+    let output = run(folder, &format!("{line} --json"));
+    done(&output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What was said about a command that was refused.
+fn refusal(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", said(output));
+    said(output)
+}
+
+/// The lines of a run's metrics without its speed: all that must be the same again.
+fn losses(out: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(out.join("training/metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("tokens_per_second");
+        line.to_string()
+    };
+    text.lines().map(line).collect()
+}
+
+fn assert_same(found: &[String], expected: &[String]) {
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
+#[test]
+fn a_new_model_learns_is_exported_and_taught_more_with_an_adapter() {
+    let home = home();
+    let home = home.path();
+    let settings = "learning-rate = 0.01\nepochs = 500\nbatch-size = 5\nweight-decay = 0.0\n";
+    std::fs::write(home.join("run.toml"), settings).unwrap();
+    // Flags win over the file: 300 passes over 10 examples by 5.
+    let learn = "--config run.toml --epochs 300 --eval data.jsonl --eval-every 100 --out new";
+    let summary = json(home, &format!("{NEW_MODEL} {learn}"));
+    let number = |field: &str| summary[field].as_f64().unwrap();
+    assert_eq!(summary["steps"], 600);
+    assert!(
+        number("eval_loss_before") > 4.0 && number("eval_loss") < 0.05,
+        "{summary}"
+    );
+    let plot = std::fs::read_to_string(home.join("new/training/losses.svg")).unwrap();
+    assert!(plot.contains("<polyline"));
+
+    let exact = |model: &str, data: &str| {
+        let line =
+            format!("evaluate --model {model} --data {data} --metrics exact-match --max-tokens 8");
+        json(home, &line)["metrics"][0]["score"].as_f64().unwrap()
+    };
+    json(home, "export --base new --weights f32 --out new-f32");
+    assert_eq!(exact("new-f32", "data.jsonl"), 100.0);
+
+    // The other way round, which the model can't do yet.
+    let data = std::fs::read_to_string(home.join("data.jsonl")).unwrap();
+    let swapped = data
+        .replace(":\"+", ":\"*")
+        .replace(":\"-", ":\"+")
+        .replace(":\"*", ":\"-");
+    std::fs::write(home.join("swapped.jsonl"), swapped).unwrap();
+    assert_eq!(exact("new-f32", "swapped.jsonl"), 0.0);
+    let summary = json(
+        home,
+        "train --base new --data swapped.jsonl --out adapter --rank 8 --lora-plus 4 --learning-rate 0.01 --epochs 200 \
+         --batch-size 2 --packing --max-tokens 32 --accumulate 2",
+    );
+    assert!(summary["last_loss"].as_f64().unwrap() < 0.1, "{summary}");
+    json(
+        home,
+        "export --base new --adapter adapter --weights f32 --out adapted",
+    );
+    assert_eq!(exact("adapted", "swapped.jsonl"), 100.0);
+    let card = std::fs::read_to_string(home.join("adapted/model-card.md")).unwrap();
+    let digest = summary["data_digest"].as_str().unwrap();
+    assert!(
+        card.contains("| trained | adapter, 400 steps on 10 examples") && card.contains(digest)
+    );
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_gives_the_same_losses() {
+    let home = home();
+    let train = |out: &str| {
+        format!(
+            "{NEW_MODEL} --out {out} --max-steps 600 --batch-size 3 --accumulate 2 --checkpoint-every 30 --eval data.jsonl \
+             --eval-every 70 --residual-dropout 0.1 --threads 1 --schedule plateau --patience 0"
+        )
+    };
+    done(&run(home.path(), &train("whole")));
+
+    let out = home.path().join("killed");
+    let metrics = out.join("training/metrics.jsonl");
+    let lines = || std::fs::read_to_string(&metrics).map_or(0, |text| text.lines().count());
+    let resume = train("killed") + " --resume";
+    let mut kills = 0;
+    for wanted in [1, 80, 200, 350, 500] {
+        let mut command = tool(home.path(), &resume);
+        let mut child = command
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while lines() < wanted && child.try_wait().unwrap().is_none() {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "no step in a minute"
+            );
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        // SIGKILL: the program can't do anything about it.
+        kills += usize::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(kills >= 2, "it was done before it could be killed");
+    done(&run(home.path(), &resume));
+    assert_same(&losses(&out), &losses(&home.path().join("whole")));
+    let weights = |out: &str| std::fs::read(home.path().join(out).join("model.safetensors"));
+    assert!(weights("killed").unwrap() == weights("whole").unwrap());
+    let checkpoints = std::fs::read_dir(out.join("training/checkpoints")).unwrap();
+    assert!(checkpoints.count() <= 3, "two and the best are kept");
+
+    // With other data, another base or another setting it would be another run.
+    let refused = |change: &str, named: &str| {
+        let said = refusal(&run(
+            home.path(),
+            &format!("train --resume --out killed {change}"),
+        ));
+        assert!(said.contains(named), "{said}");
+    };
+    refused("--batch-size 4", "batch-size");
+    let with = |name: &str, from: &str, to: &str| {
+        let path = home.path().join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    };
+    with("data.jsonl", "lamp", "lump");
+    refused("", "training data");
+    with("config.json", "10000.0", "10001.0");
+    refused("", "base model");
+}
+
+#[test]
+fn what_goes_wrong_is_said_and_the_last_checkpoint_stays() {
+    let home = home();
+    let home = home.path();
+    let lines = [
+        r#"{"prompt":"a","completion":"b"}"#,
+        "{",
+        r#"{"prompt":"a"}"#,
+        r#"{"messages":[{"role":"user","content":"q"}]}"#,
+    ];
+    std::fs::write(home.join("bad.jsonl"), lines.join("\n")).unwrap();
+    let output = run(
+        home,
+        &format!("{NEW_MODEL} --data bad.jsonl --out bad --max-steps 1"),
+    );
+    done(&output);
+    for line in ["line 2", "line 3", "line 4"] {
+        assert!(said(&output).contains(line), "{}", said(&output));
+    }
+    let refused = |line: &str, named: &[&str]| {
+        let said = refusal(&run(home, &format!("{NEW_MODEL} {line}")));
+        assert!(named.iter().all(|named| said.contains(named)), "{said}");
+    };
+    refused("--out bad", &["--resume"]);
+    refused(
+        "--out lost --learning-rate 1e30 --clip-norm 0 --checkpoint-every 1 --warm-up 0",
+        &["last good checkpoint", "learning-rate"],
+    );
+    let checkpoint = home.join("lost/training/checkpoints/step-00000001/state.json");
+    assert!(checkpoint.is_file());
+    std::fs::write(home.join("wrong.toml"), "learning-rat = 1\n").unwrap();
+    refused("--out wrong --config wrong.toml", &["learning-rat"]);
+    refused("--out wrong --early-stop 2", &["--eval"]);
+    refused("--out wrong --method lora", &["--base"]);
+    assert!(!home.join("wrong").exists());
+}
+
+/// No file may grow over a limit, as if the disk were full.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_last_checkpoint() {
+    let home = home();
+    let train = |out: &str| {
+        format!("{NEW_MODEL} --out {out} --max-steps 20 --checkpoint-every 5 --threads 1")
+    };
+    done(&run(home.path(), &train("whole")));
+    let weights = home.path().join("whole/model.safetensors");
+
+    // Blocks have 512 bytes: metrics and settings fit, weights don't.
+    let blocks = weights.metadata().unwrap().len() / 512 - 8;
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let limited = Command::new("sh")
+        .current_dir(home.path())
+        .args(["-c", &script, env!("CARGO_BIN_EXE_fine-tune")])
+        .args(train("full").split_whitespace())
+        .output();
+    let said = refusal(&limited.unwrap());
+    assert!(said.contains("parameters.safetensors"), "{said}");
+    let checkpoints = home.path().join("full/training/checkpoints");
+    let left = std::fs::read_dir(&checkpoints).unwrap().count();
+    assert_eq!(left, 0, "half a checkpoint is none");
+    done(&run(home.path(), "train --resume --out full"));
+    let losses = |out: &str| losses(&home.path().join(out));
+    assert_same(&losses("full"), &losses("whole"));
+}
+
+#[test]
+fn batches_added_up_are_one_large_batch() {
+    let home = home();
+    // Examples have unlike numbers of targets, so a mean of means would differ.
+    let long = "{\"prompt\":\"x\",\"completion\":\"a much longer answer than the others\"}\n";
+    let data = home.path().join("data.jsonl");
+    let text = std::fs::read_to_string(&data).unwrap() + &long.repeat(2);
+    std::fs::write(data, text).unwrap();
+    let train = |out: &str, rows: usize, accumulate: usize| -> Vec<f64> {
+        let size = format!("--batch-size {rows} --accumulate {accumulate} --by-length false");
+        done(&run(
+            home.path(),
+            &format!("{NEW_MODEL} --out {out} --max-steps 10 --threads 1 {size}"),
+        ));
+        let loss = |line: &String| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["loss"].as_f64().unwrap()
+        };
+        losses(&home.path().join(out)).iter().map(loss).collect()
+    };
+    let (large, parts) = (train("large", 12, 1), train("parts", 4, 3));
+    assert_eq!(large.len(), 10);
+    for (large, part) in large.iter().zip(&parts) {
+        assert!((large - part).abs() < 1e-4 * large, "{large} {part}");
+    }
+}

@@ -1,0 +1,321 @@
+//! One training step against torch, transformers and peft, and what a step must not depend on.
+//!
+//! `tests/golden/training` holds their losses and gradients; see `make_training.py` there.
+#![cfg(feature = "train")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use furlong_fine_tune::checkpoint::{Adapter, Checkpoint};
+use furlong_fine_tune::train::adapter::AdapterSettings;
+use furlong_fine_tune::train::model::{Batch, Gradients, Loss, Model, ModelOptions};
+use safetensors::SafeTensors;
+
+/// How far a loss or gradient may be from the reference, relative to its length.
+const TOLERANCE: f64 = 1e-5;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden")
+        .join(name)
+}
+
+/// The tensors of a safetensors file, as f64.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let values = match view.dtype() {
+                safetensors::Dtype::I64 => view
+                    .data()
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|&b| i64::from_le_bytes(b) as f64)
+                    .collect(),
+                _ => view
+                    .data()
+                    .as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|&b| f64::from(f32::from_le_bytes(b)))
+                    .collect(),
+            };
+            (name, values)
+        })
+        .collect()
+}
+
+/// The reference's examples.
+fn examples() -> Vec<(Vec<u32>, Vec<f32>)> {
+    let stored = tensors(&golden("training/batch.safetensors"));
+    (0..)
+        .map_while(|i| {
+            let ids = stored.get(&format!("ids.{i}"))?;
+            let weights = &stored[&format!("weights.{i}")];
+            Some((
+                ids.iter().map(|&id| id as u32).collect(),
+                weights.iter().map(|&w| w as f32).collect(),
+            ))
+        })
+        .collect()
+}
+
+/// Examples in rows of `tokens`: each element of `rows` lists those of one row.
+fn packed(rows: &[&[usize]], tokens: usize) -> Batch {
+    let examples = examples();
+    let rows: Vec<Vec<_>> = rows
+        .iter()
+        .map(|list| list.iter().map(|&i| examples[i].clone()).collect())
+        .collect();
+    let ids: Vec<Vec<Vec<u32>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|(ids, _)| ids.clone()).collect())
+        .collect();
+    let ids: Vec<&[Vec<u32>]> = ids.iter().map(Vec::as_slice).collect();
+    laid_out(&ids, tokens, |(row, example), i| rows[row][example].1[i])
+}
+
+/// Sequences in rows of `tokens`, with the weight that `weight` gives place `i` of sequence `(row, n)`.
+fn laid_out(
+    rows: &[&[Vec<u32>]],
+    tokens: usize,
+    weight: impl Fn((usize, usize), usize) -> f32,
+) -> Batch {
+    let cells = rows.len() * tokens;
+    let mut batch = Batch {
+        rows: rows.len(),
+        tokens,
+        ids: vec![0; cells],
+        positions: vec![0; cells],
+        segments: vec![0; cells],
+        targets: vec![u32::MAX; cells],
+        weights: vec![0.0; cells],
+    };
+    for (row, list) in rows.iter().enumerate() {
+        let mut cell = row * tokens;
+        for (example, ids) in list.iter().enumerate() {
+            for (i, &id) in ids.iter().enumerate() {
+                batch.ids[cell] = id;
+                batch.positions[cell] = i as u32;
+                batch.segments[cell] = example as u32 + 1;
+                batch.weights[cell] = weight((row, example), i);
+                if let Some(&next) = ids.get(i + 1) {
+                    batch.targets[cell] = next;
+                }
+                cell += 1;
+            }
+        }
+    }
+    batch
+}
+
+fn whole_batch() -> Batch {
+    packed(&[&[0, 1], &[2]], 17)
+}
+
+fn model(base: &str, adapter: Option<&str>, mut options: ModelOptions, device: &Device) -> Model {
+    let checkpoint = Checkpoint::open(&golden(base)).unwrap();
+    let adapter =
+        adapter.map(|folder| Adapter::open(&golden(folder), checkpoint.architecture()).unwrap());
+    options.adapter = adapter
+        .as_ref()
+        .map(|adapter| AdapterSettings::of(adapter).unwrap());
+    let mut model = Model::from_checkpoint(&checkpoint, &options, 1, device).unwrap();
+    if let Some(adapter) = &adapter {
+        model.load_adapter(adapter).unwrap();
+    }
+    model
+}
+
+/// Loss and gradients by name, after the check that exactly the trained parameters have one.
+fn step(model: &Model, batches: &[Batch], seed: Option<u64>) -> (Loss, BTreeMap<String, Vec<f64>>) {
+    let mut gradients = Gradients::new();
+    let mut loss = Loss::default();
+    for batch in batches {
+        loss += model.backward(batch, seed, &mut gradients).unwrap();
+    }
+    (loss, by_name(model, &gradients))
+}
+
+fn by_name(model: &Model, gradients: &Gradients) -> BTreeMap<String, Vec<f64>> {
+    gradients.check(model.parameters()).unwrap();
+    gradients
+        .iter()
+        .map(|(id, gradient)| {
+            let name = model.parameters()[id].name().to_owned();
+            (name, gradient.to_data().iter::<f64>().collect())
+        })
+        .collect()
+}
+
+/// How far two gradients are apart, relative to the expected one's length, or to `least` if that is longer.
+fn distance(found: &[f64], expected: &[f64], least: f64) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let apart: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+    length(&apart) / length(expected).max(least)
+}
+
+fn length(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+fn check(name: &str, found: &(Loss, BTreeMap<String, Vec<f64>>), tolerance: f64) {
+    let mut expected = tensors(&golden("training").join(name).join("expected.safetensors"));
+    let loss = expected.remove("loss").unwrap();
+    let mut worst = (distance(&[found.0.sum], &loss, 0.0), "loss");
+    // Some gradients are zero but for rounding, as those of biases that softmax doesn't see.
+    let least = expected.values().map(|x| length(x)).fold(0.0, f64::max) * 1e-2;
+    assert_eq!(
+        found.1.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>(),
+        "{name}"
+    );
+    for (key, expected) in &expected {
+        let apart = distance(&found.1[key], expected, least);
+        if apart > worst.0 {
+            worst = (apart, key);
+        }
+    }
+    println!("{name}: {:.1e} at {}", worst.0, worst.1);
+    assert!(worst.0 <= tolerance, "{name}: {} at {}", worst.0, worst.1);
+}
+
+#[test]
+fn full_training_has_the_reference_gradients() {
+    for base in ["llama", "qwen3", "gpt2", "sinusoidal"] {
+        let model = model(base, None, ModelOptions::default(), &Device::flex());
+        let found = step(&model, &[whole_batch()], None);
+        check(&format!("full-{base}"), &found, TOLERANCE);
+    }
+}
+
+#[test]
+fn pairs_of_sentences_have_the_reference_gradients() {
+    let stored = tensors(&golden("training/batch.safetensors"));
+    let side = |name: &str| {
+        let ids = (0..).map_while(|i| stored.get(&format!("{name}.{i}")));
+        let ids: Vec<Vec<u32>> = ids
+            .map(|ids| ids.iter().map(|&id| id as u32).collect())
+            .collect();
+        laid_out(&[&ids[..2], &ids[2..]], 17, |_, _| 0.0)
+    };
+    for base in ["bert-mean", "bert-cls"] {
+        let model = model(base, None, ModelOptions::default(), &Device::flex());
+        let mut gradients = Gradients::new();
+        let (left, right) = (side("left"), side("right"));
+        let loss = model
+            .backward_pairs(&left, &right, 20.0, None, &mut gradients)
+            .unwrap();
+        assert_eq!(model.loss_pairs(&left, &right, 20.0).unwrap(), loss);
+        let found = (loss, by_name(&model, &gradients));
+        check(&format!("pairs-{base}"), &found, TOLERANCE);
+    }
+}
+
+const ADAPTERS: [(&str, &str); 4] = [
+    ("llama", "lora-llama"),
+    ("llama", "dora-llama"),
+    ("qwen2", "lora-qwen2"),
+    ("gpt2", "dora-gpt2"),
+];
+
+#[test]
+fn adapters_have_the_reference_gradients() {
+    for (base, name) in ADAPTERS {
+        let folder = format!("training/{name}");
+        let model = model(
+            base,
+            Some(&folder),
+            ModelOptions::default(),
+            &Device::flex(),
+        );
+        check(name, &step(&model, &[whole_batch()], None), TOLERANCE);
+    }
+}
+
+#[test]
+fn a_step_does_not_depend_on_how_its_batch_is_cut_or_computed() {
+    let options = |recompute| ModelOptions {
+        recompute,
+        residual_dropout: 0.1,
+        attention_dropout: 0.1,
+        ..ModelOptions::default()
+    };
+    let plain = model("llama", None, options(false), &Device::flex());
+    // Without dropout: rows packed otherwise, and in two parts.
+    let parts = [packed(&[&[2, 0]], 23), packed(&[&[1]], 6)];
+    check("full-llama", &step(&plain, &parts, None), TOLERANCE);
+    // With it: the same masks when blocks are computed twice, others with another seed.
+    let recomputed = model("llama", None, options(true), &Device::flex());
+    let batch = [whole_batch()];
+    let expected = step(&plain, &batch, Some(7));
+    assert_eq!(step(&recomputed, &batch, Some(7)), expected);
+    assert_ne!(step(&plain, &batch, Some(8)).0, expected.0);
+}
+
+#[test]
+fn a_written_adapter_is_the_one_that_was_read() {
+    for (base, name) in ADAPTERS {
+        let folder = golden("training").join(name);
+        let model = model(
+            base,
+            Some(&format!("training/{name}")),
+            ModelOptions::default(),
+            &Device::flex(),
+        );
+        let out = tempfile::tempdir().unwrap();
+        model.write_adapter(out.path(), base).unwrap();
+        let weights = "adapter_model.safetensors";
+        assert_eq!(
+            tensors(&out.path().join(weights)),
+            tensors(&folder.join(weights))
+        );
+        let again = Adapter::open(out.path(), model.architecture()).unwrap();
+        assert_eq!(
+            Some(AdapterSettings::of(&again).unwrap()),
+            model.options().adapter
+        );
+    }
+}
+
+#[test]
+fn a_written_model_gives_the_same_logits() {
+    let checkpoint = Checkpoint::open(&golden("qwen3")).unwrap();
+    let options = ModelOptions::default();
+    let device = Device::flex();
+    let random = Model::random(checkpoint.architecture(), &options, 3, &device).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    random
+        .write_checkpoint(out.path(), checkpoint.sidecars())
+        .unwrap();
+    let written = Checkpoint::open(out.path()).unwrap();
+    let read = Model::from_checkpoint(&written, &options, 9, &device).unwrap();
+    let logits = |model: &Model| model.logits(&whole_batch()).unwrap().into_data();
+    assert_eq!(logits(&read), logits(&random));
+}
+
+/// The same on the GPU's code path, which needs no more than a software device (Debian: `mesa-vulkan-drivers`).
+#[cfg(feature = "gpu")]
+#[test]
+fn a_vulkan_device_has_the_reference_gradients() {
+    let device = Device::wgpu(burn::tensor::DeviceKind::Cpu);
+    let options = ModelOptions::default();
+    for base in ["llama", "gpt2"] {
+        let model = model(base, None, options.clone(), &device);
+        let found = step(&model, &[whole_batch()], None);
+        check(&format!("full-{base}"), &found, 1e-4);
+    }
+    for (base, name) in ADAPTERS {
+        let model = model(
+            base,
+            Some(&format!("training/{name}")),
+            options.clone(),
+            &device,
+        );
+        check(name, &step(&model, &[whole_batch()], None), 1e-4);
+    }
+}
