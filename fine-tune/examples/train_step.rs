@@ -1,7 +1,7 @@
 //! How long a training step takes and how much memory it needs: our side of `tests/parity/train_step.py`.
 //!
 //!     cargo run --release -p furlong-fine-tune --example train_step -- tiny --steps 20
-//!     cargo run --release -p furlong-fine-tune --example train_step -- FOLDER --lora 8 --batch 4 --tokens 128
+//!     cargo run --release -p furlong-fine-tune --example train_step -- smollm2 --lora 8 --batch 2
 //!
 //! Prints one line of JSON: the median seconds of a step (forward, backward, and plain gradient descent as the cheapest
 //! optimiser), its CPU seconds, and the process's peak memory. `RAYON_NUM_THREADS` sets the threads.
@@ -17,11 +17,11 @@ use furlong_fine_tune::architecture::config::SentenceHead;
 use furlong_fine_tune::checkpoint::Checkpoint;
 use furlong_fine_tune::train::adapter::AdapterSettings;
 use furlong_fine_tune::train::model::{Batch, Gradients, Model, ModelOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Parser)]
 struct Arguments {
-    /// `tiny`, or a checkpoint.
+    /// `tiny` or `smollm2`, both with random weights, or a checkpoint.
     model: String,
     /// Train an adapter of this rank on all linear layers; everything without it.
     #[arg(long)]
@@ -52,19 +52,16 @@ fn main() -> Result<()> {
         ..ModelOptions::default()
     };
     let device = Device::flex();
-    let mut model = if arguments.model == "tiny" {
-        // The Llama of 1.1 M parameters that docs/benchmarks.md speaks of.
-        let config = json!({
-            "model_type": "llama", "vocab_size": 2048, "hidden_size": 128, "intermediate_size": 344,
-            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
-            "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
-        });
-        let architecture =
-            Architecture::from_config(Path::new("tiny"), &config, SentenceHead::NONE)?;
-        Model::random(&architecture, &options, 1, &device)?
-    } else {
-        let checkpoint = Checkpoint::open(Path::new(&arguments.model))?;
-        Model::from_checkpoint(&checkpoint, &options, 1, &device)?
+    let mut model = match shape(&arguments.model) {
+        Some(config) => {
+            let path = Path::new(&arguments.model);
+            let architecture = Architecture::from_config(path, &config, SentenceHead::NONE)?;
+            Model::random(&architecture, &options, 1, &device)?
+        }
+        None => {
+            let checkpoint = Checkpoint::open(Path::new(&arguments.model))?;
+            Model::from_checkpoint(&checkpoint, &options, 1, &device)?
+        }
     };
     let vocabulary = model.architecture().vocab_size();
     let sequences: Vec<Vec<u32>> = (0..arguments.batch)
@@ -109,6 +106,24 @@ fn main() -> Result<()> {
         })
     );
     Ok(())
+}
+
+/// The configs that `tests/parity/train_step.py` has too.
+fn shape(name: &str) -> Option<Value> {
+    match name {
+        "tiny" => Some(json!({
+            "model_type": "llama", "vocab_size": 2048, "hidden_size": 128, "intermediate_size": 344,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+        })),
+        "smollm2" => Some(json!({
+            "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
+            "tie_word_embeddings": true,
+        })),
+        _ => None,
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {

@@ -2,7 +2,7 @@
 #![cfg(feature = "train")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -72,11 +72,36 @@ fn losses(out: &Path) -> Vec<String> {
     text.lines().map(line).collect()
 }
 
+/// The losses of a run's steps.
+fn numbers(out: &Path) -> Vec<f64> {
+    let loss = |line: &String| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["loss"].as_f64().unwrap()
+    };
+    losses(out).iter().map(loss).collect()
+}
+
 fn assert_same(found: &[String], expected: &[String]) {
     for (found, expected) in found.iter().zip(expected) {
         assert_eq!(found, expected);
     }
     assert_eq!(found.len(), expected.len());
+}
+
+/// Starts the program and waits until it has come so far, or has ended.
+fn until(folder: &Path, line: &str, so_far: impl Fn() -> bool) -> Child {
+    let mut command = tool(folder, line);
+    let quiet = command.stderr(Stdio::null()).stdout(Stdio::null());
+    let mut child = quiet.spawn().unwrap();
+    let start = Instant::now();
+    while !so_far() && child.try_wait().unwrap().is_none() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "nothing in a minute"
+        );
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    child
 }
 
 #[test]
@@ -148,22 +173,9 @@ fn a_run_that_is_killed_again_and_again_gives_the_same_losses() {
     let resume = train("killed") + " --resume";
     let mut kills = 0;
     for wanted in [1, 80, 200, 350, 500] {
-        let mut command = tool(home.path(), &resume);
-        let mut child = command
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let start = Instant::now();
-        while lines() < wanted && child.try_wait().unwrap().is_none() {
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "no step in a minute"
-            );
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        // SIGKILL: the program can't do anything about it.
+        let mut child = until(home.path(), &resume, || lines() >= wanted);
         kills += usize::from(child.try_wait().unwrap().is_none());
+        // SIGKILL: the program can't do anything about it.
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -193,6 +205,18 @@ fn a_run_that_is_killed_again_and_again_gives_the_same_losses() {
     refused("", "training data");
     with("config.json", "10000.0", "10001.0");
     refused("", "base model");
+}
+
+#[test]
+fn two_programs_never_go_on_with_the_same_run() {
+    let home = home();
+    let metrics = home.path().join("out/training/metrics.jsonl");
+    let endless = format!("{NEW_MODEL} --out out --max-steps 1000000");
+    let mut first = until(home.path(), &endless, || metrics.exists());
+    let said = refusal(&run(home.path(), "train --resume --out out"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(said.contains("another program"), "{said}");
 }
 
 #[test]
@@ -261,6 +285,29 @@ fn a_full_disk_leaves_the_last_checkpoint() {
     assert_same(&losses("full"), &losses("whole"));
 }
 
+/// On Mesa's software device (Debian: `mesa-vulkan-drivers`), which takes the road of every graphics card.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_vulkan_device_gives_the_losses_of_the_processor() {
+    let home = home();
+    let train = |device: &str| -> Vec<f64> {
+        let line =
+            format!("{NEW_MODEL} --out {device} --device {device} --max-steps 20 --batch-size 5");
+        let mut command = tool(home.path(), &line);
+        command.env("CUBECL_WGPU_DEFAULT_DEVICE", "Cpu");
+        done(&command.output().unwrap());
+        numbers(&home.path().join(device))
+    };
+    let (processor, vulkan) = (train("cpu"), train("gpu"));
+    assert_eq!(vulkan.len(), 20);
+    for (processor, vulkan) in processor.iter().zip(&vulkan) {
+        assert!(
+            (processor - vulkan).abs() < 1e-3 * processor,
+            "{processor} {vulkan}"
+        );
+    }
+}
+
 #[test]
 fn batches_added_up_are_one_large_batch() {
     let home = home();
@@ -275,11 +322,7 @@ fn batches_added_up_are_one_large_batch() {
             home.path(),
             &format!("{NEW_MODEL} --out {out} --max-steps 10 --threads 1 {size}"),
         ));
-        let loss = |line: &String| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            line["loss"].as_f64().unwrap()
-        };
-        losses(&home.path().join(out)).iter().map(loss).collect()
+        numbers(&home.path().join(out))
     };
     let (large, parts) = (train("large", 12, 1), train("parts", 4, 3));
     assert_eq!(large.len(), 10);

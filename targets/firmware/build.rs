@@ -10,8 +10,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// What a stack gets: measured use is below half of it. Boards with less than 64 KiB of RAM give a quarter.
+/// What a stack gets: twice what `furlong plan` counts with, or only that where RAM is short.
 const STACK_BYTES: u64 = 16 * 1024;
+const SHORT_STACK_BYTES: u64 = 8 * 1024;
+/// RAM is short below this.
+const SHORT_RAM_BYTES: u64 = 64 * 1024;
 
 fn main() -> Result<()> {
     for variable in ["FURLONG_BOARD", "FURLONG_PLAN", "FURLONG_PROMPT"] {
@@ -169,7 +172,14 @@ fn constants(board: &BoardFile, bare_metal: &BareMetal) -> Result<String> {
 /// Linker script and arguments.
 fn link(bare_metal: &BareMetal, out: &Path) -> Result<()> {
     let memory = bare_metal.memory;
-    let stack = STACK_BYTES.min(memory.ram.length / 4);
+    let stack = if memory.ram.length < SHORT_RAM_BYTES {
+        SHORT_STACK_BYTES
+    } else {
+        STACK_BYTES
+    };
+    if memory.ram.length <= stack {
+        bail!("the board's RAM is too short for a stack of {stack} bytes");
+    }
     let region = |Region { origin, length }| format!("ORIGIN = {origin:#x}, LENGTH = {length:#x}");
     // The stack grows down from the statics to the start of RAM: one that is too deep runs into nothing and faults, instead of
     // writing over what lies there.

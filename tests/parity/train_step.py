@@ -1,7 +1,7 @@
 """PyTorch's side of `fine-tune/examples/train_step.rs`: the same models, the same batch, the same step.
 
     python train_step.py tiny [--lora 8] [--steps 10] [--threads 1]
-    python train_step.py HUGGING_FACE_FOLDER --lora 8 --batch 4
+    python train_step.py smollm2 --lora 8 --batch 2 [--steps 3]
 
     python train_step.py tiny --against ../../target/release/examples/train_step --rounds 5
 runs both in turns, each in a process of its own, and prints medians and the ratio.
@@ -18,6 +18,28 @@ import subprocess
 import sys
 import time
 
+SHAPES = {
+    "tiny": dict(
+        vocab_size=2048,
+        hidden_size=128,
+        intermediate_size=344,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+    ),
+    "smollm2": dict(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-5,
+    ),
+}
+
 
 def step_times(arguments):
     import torch
@@ -26,18 +48,8 @@ def step_times(arguments):
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
-    if arguments.model == "tiny":
-        config = LlamaConfig(
-            vocab_size=2048,
-            hidden_size=128,
-            intermediate_size=344,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=512,
-            tie_word_embeddings=True,
-        )
-        model = LlamaForCausalLM(config)
+    if arguments.model in SHAPES:
+        model = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=True, **SHAPES[arguments.model]))
     else:
         model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     model.config.use_cache = False

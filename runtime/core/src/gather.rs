@@ -18,7 +18,7 @@ pub fn gather_row(weights: &Weights<'_>, row: usize, out: &mut [f32]) -> Result<
     match weights {
         Weights::Block(weights) => {
             let middle = if weights.bits() == 4 { 8.0 } else { 128.0 };
-            for (block, out) in out.chunks_mut(weights.block_size()).enumerate() {
+            for (block, out) in out.chunks_mut(weights.block_size().max(1)).enumerate() {
                 let scale = weights.scale(row, block);
                 let zero_point = weights.centred_zero_point(row, block) + middle;
                 let codes = weights.block_codes(row, block);

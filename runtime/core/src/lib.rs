@@ -38,6 +38,7 @@ pub mod linear;
 mod math;
 pub mod matrix;
 pub mod norm;
+mod pieces;
 pub mod plan;
 pub mod rope;
 pub mod sampler;

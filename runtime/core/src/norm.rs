@@ -1,6 +1,7 @@
 //! Root-mean-square and layer normalisation, and the addition that comes before it.
 
 use crate::math::{LANES, sqrt, sum_lanes};
+use crate::pieces::{pieces, pieces_mut};
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, Operand};
 
@@ -22,10 +23,7 @@ pub fn rms_norm(
     out: &mut [f32],
 ) -> Result<(), Error> {
     check(x, weight.len(), out)?;
-    for (x, out) in x
-        .chunks_exact(weight.len())
-        .zip(out.chunks_exact_mut(weight.len()))
-    {
+    for (x, out) in pieces(x, weight.len()).zip(pieces_mut(out, weight.len())) {
         rms_norm_row(isa, x, weight, epsilon, out);
     }
     Ok(())
@@ -67,10 +65,7 @@ pub fn layer_norm(
     if bias.is_some_and(|bias| bias.len() != weight.len()) {
         return Err(Error::Length(Operand::Parameters));
     }
-    for (x, out) in x
-        .chunks_exact(weight.len())
-        .zip(out.chunks_exact_mut(weight.len()))
-    {
+    for (x, out) in pieces(x, weight.len()).zip(pieces_mut(out, weight.len())) {
         layer_norm_row(isa, x, weight, epsilon, out);
         if let Some(bias) = bias {
             add_loop(isa, out, bias);

@@ -52,7 +52,9 @@ impl Utf8Assembler {
                     return;
                 }
                 Err(error) => {
-                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    let (valid, after) = rest
+                        .split_at_checked(error.valid_up_to())
+                        .unwrap_or((rest, &[]));
                     if let (Ok(text), false) = (core::str::from_utf8(valid), valid.is_empty()) {
                         emit(text);
                     }

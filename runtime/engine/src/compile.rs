@@ -94,7 +94,7 @@ fn input_names(graph: &InferenceModel) -> TractResult<Vec<String>> {
 }
 
 /// Sets the first axis of every input to 1.
-fn fix_batch(graph: &mut InferenceModel) -> TractResult<()> {
+pub(crate) fn fix_batch(graph: &mut InferenceModel) -> TractResult<()> {
     for index in 0..graph.input_outlets()?.len() {
         let mut fact = graph.input_fact(index)?.clone();
         if fact.shape.rank().concretize().is_some_and(|rank| rank > 0) {

@@ -97,7 +97,8 @@ impl Model {
                 .collect(),
         };
         let mut rewritten = rewrite(onnx, kind)?;
-        let context = context_length(&source, &rewritten.specs, options)?;
+        let stated = source.get("furlong.context_length");
+        let context = context_length(&source.path, stated, &rewritten.specs, options.context)?;
         shorten_tables(&mut rewritten.specs, context);
         let machine = Machine {
             isa: options.isa(),
@@ -279,16 +280,17 @@ pub(crate) fn kind(onnx: &OnnxModel) -> ModelKind {
 
 /// How many tokens a session may hold: the least of what the model was trained for, what its tables have, and
 /// what the caller wants.
-fn context_length(
-    source: &Source,
+pub(crate) fn context_length(
+    path: &Path,
+    stated: Option<&str>,
     specs: &[OpSpec],
-    options: &LoadOptions,
+    wanted: Option<usize>,
 ) -> Result<usize, Error> {
-    let stated = match source.get("furlong.context_length") {
+    let stated = match stated {
         None => None,
         Some(text) => Some(text.parse::<usize>().map_err(|_| {
             let reason = format!("{text:?} is not a number of tokens; export the model again");
-            Error::invalid(&source.path, "metadata furlong.context_length", reason)
+            Error::invalid(path, "metadata furlong.context_length", reason)
         })?),
     };
     let tables = specs.iter().filter_map(|spec| match spec {
@@ -296,7 +298,7 @@ fn context_length(
         _ => None,
     });
     let model = stated.into_iter().chain(tables).min();
-    let context = match (model, options.context) {
+    let context = match (model, wanted) {
         (Some(model), Some(wanted)) => model.min(wanted),
         (Some(model), None) => model,
         (None, Some(wanted)) => wanted,
@@ -311,7 +313,7 @@ fn context_length(
 }
 
 /// Keeps the rotary positions that a session of `context` tokens can reach.
-fn shorten_tables(specs: &mut [OpSpec], context: usize) {
+pub(crate) fn shorten_tables(specs: &mut [OpSpec], context: usize) {
     let mut short: Vec<(Arc<RopeTable>, Arc<RopeTable>)> = Vec::new();
     for spec in specs {
         let OpSpec::Attention(AttentionSpec {

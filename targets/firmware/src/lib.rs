@@ -19,6 +19,8 @@ pub mod end;
 mod fault;
 mod logger;
 pub mod memory;
+mod profile;
+pub mod serve;
 mod single;
 mod start;
 pub mod transport;

@@ -1,7 +1,6 @@
 //! RAM that the linker has given to nobody, and how deep the stack was.
 
 use crate::single::Single;
-use core::mem::MaybeUninit;
 use core::ptr::{addr_of, addr_of_mut};
 
 // The linker's symbols: their addresses are what they say.
@@ -23,8 +22,8 @@ const ARENA_ALIGN: usize = 64;
 
 static TAKEN: Single<bool> = Single::new(false);
 
-/// All RAM that isn't static or stack, once: the arena of a model. The second time it is empty.
-pub fn arena() -> &'static mut [MaybeUninit<u8>] {
+/// All RAM that isn't static or stack, zeroed, once: the arena of a model. The second time it is empty.
+pub fn arena() -> &'static mut [u8] {
     let first = TAKEN.with(|taken| !core::mem::replace(taken, true));
     if first != Some(true) {
         return &mut [];
@@ -33,8 +32,11 @@ pub fn arena() -> &'static mut [MaybeUninit<u8>] {
     let start = start.wrapping_add(start.align_offset(ARENA_ALIGN));
     let length = (addr_of!(_ram_end) as usize).saturating_sub(start as usize);
     // SAFETY: the linker puts nothing between the end of the statics and the end of RAM, the stack lies elsewhere, and the check
-    // above lets this happen once.
-    unsafe { core::slice::from_raw_parts_mut(start.cast(), length) }
+    // above lets this happen once. The bytes are written before they are lent.
+    unsafe {
+        start.write_bytes(0, length);
+        core::slice::from_raw_parts_mut(start, length)
+    }
 }
 
 /// Paints what lies below the caller's frame, so that [`stack_high_water`] can see what was used since.

@@ -12,7 +12,7 @@ use furlong_runtime::{KvFormat, ModelFiles, WeightsCache};
 
 use crate::commands::{
     bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
-    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, run::RunArgs,
+    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, plan::PlanArgs, run::RunArgs,
 };
 
 /// Runs quantised transformers on ARM and x86-64 Linux.
@@ -32,6 +32,7 @@ pub enum Command {
     Infer(InferArgs),
     Inspect(InspectArgs),
     Pack(PackArgs),
+    Plan(PlanArgs),
     Perplexity(PerplexityArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),

@@ -32,6 +32,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Infer(args) => commands::infer::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Pack(args) => commands::pack::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
         Command::Perplexity(args) => commands::perplexity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),

@@ -7,13 +7,14 @@ use std::process::{Command, Output, Stdio};
 use furlong::npz::{self, Dtype, Limits, NpyArray};
 use serde_json::Value;
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "run",
     "chat",
     "embed",
     "infer",
     "inspect",
     "pack",
+    "plan",
     "perplexity",
     "bench",
     "doctor",

@@ -129,7 +129,8 @@ pub fn bare_metal(subcommand: &str, triple: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Copies a program that [`bare_metal`] has built to a place that the next board's build leaves alone; gives that.
+/// Copies a program that [`bare_metal`] has built (an example is called `examples/NAME`) to a place that the next board's build
+/// leaves alone; gives that.
 ///
 /// # Errors
 /// When there is no such program.
@@ -143,6 +144,7 @@ pub fn keep(board: &str, triple: &str, name: &str) -> Result<PathBuf> {
     let (_, built) = built.with_context(|| format!("the build left no program called {name}"))?;
     let folder = workspace::target()?.join("firmware");
     fs::create_dir_all(&folder)?;
+    let name = name.trim_start_matches("examples/");
     let kept = folder.join(format!("{board}-{name}.elf"));
     fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
     Ok(kept)

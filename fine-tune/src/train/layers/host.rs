@@ -25,6 +25,20 @@ pub fn kernels_of<const D: usize>(x: &Tensor<D>) -> Option<Isa> {
         .flatten()
 }
 
+/// Tells the C library to keep freed memory: a step allocates and frees the same large tensors over and over, and a tenth of its
+/// time would go into pages that are given back and fetched again.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const FOREVER: libc::c_int = 1 << 30;
+        // SAFETY: `mallopt` changes two thresholds of the allocator, which may be done at any time.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, FOREVER);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, FOREVER);
+        }
+    }
+}
+
 /// Takes a tensor's numbers, in row order.
 pub fn take<const D: usize>(x: Tensor<D>) -> TensorData {
     x.into_data()

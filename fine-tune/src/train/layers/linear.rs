@@ -18,6 +18,15 @@ pub enum WeightLayout {
     InOut,
 }
 
+/// What the linear layers of a batch share.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// All parameters of the model.
+    pub parameters: &'a Parameters,
+    /// This batch's masks.
+    pub dropout: Dropout,
+}
+
 /// A linear layer.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -63,12 +72,11 @@ pub struct LinearKept {
 
 impl Linear {
     /// `[rows, out]` from `x`, `[rows, in]`.
-    pub fn forward(
-        &self,
-        parameters: &Parameters,
-        x: &Tensor<2>,
-        dropout: Dropout,
-    ) -> (Tensor<2>, LinearKept) {
+    pub fn forward(&self, context: Context, x: &Tensor<2>) -> (Tensor<2>, LinearKept) {
+        let Context {
+            parameters,
+            dropout,
+        } = context;
         let mut kept = LinearKept::default();
         let mut y = x.clone().matmul(self.weight_in_out(parameters));
         if let Some(adapter) = &self.adapter {
@@ -97,14 +105,17 @@ impl Linear {
     /// The gradient of the input from that of the output, `dy`; `None` unless `wanted`.
     pub fn backward(
         &self,
-        parameters: &Parameters,
+        context: Context,
         x: &Tensor<2>,
         kept: LinearKept,
         mut dy: Tensor<2>,
-        dropout: Dropout,
         wanted: bool,
         gradients: &mut Gradients,
     ) -> Option<Tensor<2>> {
+        let Context {
+            parameters,
+            dropout,
+        } = context;
         if let Some(bias) = self.bias
             && parameters[bias].is_trainable()
         {

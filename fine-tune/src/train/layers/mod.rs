@@ -18,6 +18,6 @@ pub mod rotary;
 pub use activation::Mlp;
 pub use attention::{AttentionShape, Visible};
 pub use dropout::{Dropout, Site};
-pub use linear::{Linear, LowRank, WeightLayout};
+pub use linear::{Context, Linear, LowRank, WeightLayout};
 pub use norm::Norm;
 pub use rotary::Rotation;

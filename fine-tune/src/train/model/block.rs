@@ -5,19 +5,19 @@ use burn::tensor::Tensor;
 use super::{Gradients, Parameters};
 use crate::train::layers::attention::{self, AttentionKept};
 use crate::train::layers::linear::LinearKept;
-use crate::train::layers::{AttentionShape, Dropout, Linear, Mlp, Norm, Rotation, Site, Visible};
+use crate::train::layers::{
+    AttentionShape, Context, Dropout, Linear, Mlp, Norm, Rotation, Site, Visible,
+};
 
 /// What is the same for all blocks of a batch.
 #[derive(Debug)]
 pub struct Pass<'a> {
-    /// All parameters of the model.
-    pub parameters: &'a Parameters,
+    /// Parameters and masks.
+    pub context: Context<'a>,
     /// Who sees whom.
     pub visible: &'a Visible,
     /// How queries and keys are turned, if they are.
     pub rotation: Option<&'a Rotation>,
-    /// This batch's masks.
-    pub dropout: Dropout,
 }
 
 /// A block.
@@ -68,7 +68,7 @@ pub enum Projections {
     /// One each.
     Separate(Box<[Linear; 3]>),
     /// One for all three, whose outputs lie side by side.
-    Fused(Linear),
+    Fused(Box<Linear>),
 }
 
 /// What a block keeps for the way back. Normed rows, masks and the feed-forward's middle are computed again.
@@ -93,7 +93,10 @@ pub struct BlockKept {
 impl Block {
     /// The block's result for `x`, `[rows, width]`.
     pub fn forward(&self, pass: &Pass, mut x: Tensor<2>) -> (Tensor<2>, BlockKept) {
-        let (parameters, dropout) = (pass.parameters, pass.dropout);
+        let Context {
+            parameters,
+            dropout,
+        } = pass.context;
         let input = match self.order {
             NormOrder::Before => self.attention_norm.forward(parameters, &mut x),
             NormOrder::After => x.clone(),
@@ -116,7 +119,7 @@ impl Block {
             [query, key, value],
             (dropout, self.site(ATTENTION_SITE), self.attention_dropout),
         );
-        let (out, attention_output) = self.attention_output.forward(parameters, &mixed, dropout);
+        let (out, attention_output) = self.attention_output.forward(pass.context, &mixed);
         let mut middle = self.dropped(dropout, 0, out) + x.clone();
 
         let normed = match self.order {
@@ -126,12 +129,12 @@ impl Block {
         let mut gate = self
             .gate
             .as_ref()
-            .map(|gate| gate.forward(parameters, &normed, dropout));
-        let mut up = self.up.forward(parameters, &normed, dropout);
+            .map(|gate| gate.forward(pass.context, &normed));
+        let mut up = self.up.forward(pass.context, &normed);
         let inner = self
             .mlp
             .forward(gate.as_mut().map(|(gate, _)| gate), &mut up.0);
-        let (out, down) = self.down.forward(parameters, &inner, dropout);
+        let (out, down) = self.down.forward(pass.context, &inner);
         drop(inner);
         let out = self.dropped(dropout, 1, out);
         let (y, last) = match self.order {
@@ -167,7 +170,10 @@ impl Block {
         wanted: bool,
         gradients: &mut Gradients,
     ) -> Option<Tensor<2>> {
-        let (parameters, dropout) = (pass.parameters, pass.dropout);
+        let Context {
+            parameters,
+            dropout,
+        } = pass.context;
         let dlast = match kept.last {
             Some(ref mut last) => self.mlp_norm.backward(parameters, last, dy, gradients),
             None => dy,
@@ -199,11 +205,10 @@ impl Block {
 
         let dout = self.dropped(dropout, 0, dmiddle.clone());
         let dmixed = self.attention_output.backward(
-            parameters,
+            pass.context,
             &kept.mixed,
             kept.attention_output,
             dout,
-            dropout,
             true,
             gradients,
         )?;
@@ -253,35 +258,33 @@ impl Block {
         dout: Tensor<2>,
         gradients: &mut Gradients,
     ) -> Option<Tensor<2>> {
-        let (parameters, dropout) = (pass.parameters, pass.dropout);
         let (mut gate, gate_kept) = gate.unzip();
         let (mut up, up_kept) = up;
         let inner = self.mlp.forward(gate.as_mut(), &mut up);
         let dinner = self
             .down
-            .backward(parameters, &inner, down, dout, dropout, true, gradients)?;
+            .backward(pass.context, &inner, down, dout, true, gradients)?;
         drop(inner);
         let (dgate, dup) = self.mlp.backward(gate, up, dinner);
         let dnormed = self
             .up
-            .backward(parameters, normed, up_kept, dup, dropout, true, gradients)?;
+            .backward(pass.context, normed, up_kept, dup, true, gradients)?;
         let (Some(gate), Some(kept), Some(dgate)) = (&self.gate, gate_kept, dgate) else {
             return Some(dnormed);
         };
-        let of_gate = gate.backward(parameters, normed, kept, dgate, dropout, true, gradients)?;
+        let of_gate = gate.backward(pass.context, normed, kept, dgate, true, gradients)?;
         Some(dnormed + of_gate)
     }
 
     fn project(&self, pass: &Pass, input: &Tensor<2>) -> ([Tensor<2>; 3], Vec<LinearKept>) {
         match &self.projections {
             Projections::Separate(maps) => {
-                let [query, key, value] = maps
-                    .each_ref()
-                    .map(|map| map.forward(pass.parameters, input, pass.dropout));
+                let [query, key, value] =
+                    maps.each_ref().map(|map| map.forward(pass.context, input));
                 ([query.0, key.0, value.0], vec![query.1, key.1, value.1])
             }
             Projections::Fused(map) => {
-                let (all, kept) = map.forward(pass.parameters, input, pass.dropout);
+                let (all, kept) = map.forward(pass.context, input);
                 let mut start = 0;
                 let parts = self.widths().map(|width| {
                     let part = all.clone().narrow(1, start, width);
@@ -305,7 +308,7 @@ impl Block {
         let (maps, results) = match &self.projections {
             Projections::Separate(maps) => (maps.as_slice(), vec![dquery, dkey, dvalue]),
             Projections::Fused(map) => (
-                std::slice::from_ref(map),
+                std::slice::from_ref(map.as_ref()),
                 vec![Tensor::cat(vec![dquery, dkey, dvalue], 1)],
             ),
         };
@@ -313,15 +316,7 @@ impl Block {
             .zip(kept)
             .zip(results)
             .filter_map(|((map, kept), dy)| {
-                map.backward(
-                    pass.parameters,
-                    input,
-                    kept,
-                    dy,
-                    pass.dropout,
-                    wanted,
-                    gradients,
-                )
+                map.backward(pass.context, input, kept, dy, wanted, gradients)
             })
             .reduce(|sum, part| sum + part)
     }
@@ -380,7 +375,7 @@ impl Block {
     pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let projections = match &mut self.projections {
             Projections::Separate(maps) => maps.as_mut_slice(),
-            Projections::Fused(map) => std::slice::from_mut(map),
+            Projections::Fused(map) => std::slice::from_mut(map.as_mut()),
         };
         projections
             .iter_mut()

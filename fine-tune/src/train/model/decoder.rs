@@ -124,7 +124,7 @@ fn gpt2_block(
         index: layer,
         order: NormOrder::Before,
         attention_norm: names.layer(&format!("{block}.ln_1"), eps)?,
-        projections: Projections::Fused(linear("attn.c_attn", 0)?),
+        projections: Projections::Fused(Box::new(linear("attn.c_attn", 0)?)),
         head_norms: None,
         shape: attention_shape(config),
         attention_output: linear("attn.c_proj", 1)?,

@@ -6,14 +6,17 @@ use std::fs::File;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, View, serialize_to_file};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Model, Parameter};
+use crate::architecture::{Architecture, EncoderConfig, Pooling};
 use crate::checkpoint::Sidecars;
 use crate::error::{Error, Result};
 
 /// Name of the weight file.
 const WEIGHTS: &str = "model.safetensors";
+/// Name of the folder with the pooling's config.
+const POOLING_FOLDER: &str = "1_Pooling";
 
 impl Model {
     /// Writes the weights (without an adapter) as a Hugging Face folder with the given text files: what `fine-tune export` and
@@ -36,12 +39,54 @@ impl Model {
                 write_text(&path, text)?;
             }
         }
+        if let Architecture::Encoder(config) = self.architecture() {
+            write_modules(folder, config)?;
+        }
         let weights = self.parameters().iter().map(|(_, parameter)| parameter);
         write_tensors(
             &folder.join(WEIGHTS),
             weights.filter(|parameter| !parameter.role().is_adapter()),
         )
     }
+}
+
+/// Writes how an encoder's sentence embedding is made, as sentence-transformers reads it.
+fn write_modules(folder: &Path, config: &EncoderConfig) -> Result<()> {
+    let mode = match config.pooling {
+        Pooling::None => return Ok(()),
+        Pooling::Mean => "mean_tokens",
+        Pooling::Cls => "cls_token",
+        Pooling::Max => "max_tokens",
+    };
+    let module = |index: usize, path: &str, kind: &str| {
+        json!({
+            "idx": index,
+            "name": index.to_string(),
+            "path": path,
+            "type": format!("sentence_transformers.models.{kind}"),
+        })
+    };
+    let mut modules = vec![
+        module(0, "", "Transformer"),
+        module(1, POOLING_FOLDER, "Pooling"),
+    ];
+    if config.normalise {
+        modules.push(module(2, "2_Normalize", "Normalize"));
+    }
+    let mut pooling = json!({ "word_embedding_dimension": config.hidden_size });
+    for name in ["cls_token", "mean_tokens", "max_tokens"] {
+        pooling[format!("pooling_mode_{name}")] = Value::Bool(name == mode);
+    }
+    let pooling_folder = folder.join(POOLING_FOLDER);
+    std::fs::create_dir_all(&pooling_folder).map_err(Error::io(&pooling_folder))?;
+    write_text(
+        &pooling_folder.join("config.json"),
+        &format!("{pooling:#}\n"),
+    )?;
+    write_text(
+        &folder.join("modules.json"),
+        &format!("{:#}\n", Value::Array(modules)),
+    )
 }
 
 /// Writes a text file through to the disk.

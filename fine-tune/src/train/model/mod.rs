@@ -49,7 +49,7 @@ use crate::error::{Error, Result};
 use crate::export::{Weights, ZeroPoints};
 use crate::graph::Storage;
 use crate::quantise::BLOCK;
-use crate::train::layers::loss;
+use crate::train::layers::{host, loss};
 use body::Body;
 use initial::Source;
 
@@ -134,6 +134,9 @@ impl Model {
     ) -> Result<Model> {
         options.check()?;
         let device = device.clone().without_autodiff();
+        if host::kernels(&device).is_some() {
+            host::keep_freed_memory();
+        }
         let mut parameters = Parameters::new(&device);
         for (index, spec) in architecture.tensors().iter().enumerate() {
             let role = role(&spec.name, spec.shape.len());

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use super::block::{BlockKept, Pass};
 use super::inputs::Inputs;
 use super::{Gradients, Model};
+use crate::train::layers::Context;
 
 /// What is kept of a forward pass.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub(super) struct Kept {
 enum KeptBlock {
     All(Box<BlockKept>),
     /// Only the block's input: it is computed again.
-    Input(Tensor<2>),
+    Input(Box<Tensor<2>>),
 }
 
 impl Model {
@@ -45,7 +46,7 @@ impl Model {
             let (y, all) = block.forward(&pass, x);
             x = y;
             blocks.push(match input {
-                Some(input) => KeptBlock::Input(input),
+                Some(input) => KeptBlock::Input(Box::new(input)),
                 None => KeptBlock::All(Box::new(all)),
             });
         }
@@ -78,7 +79,7 @@ impl Model {
         for (block, kept) in self.body.blocks.iter().zip(kept.blocks).rev() {
             let kept = match kept {
                 KeptBlock::All(kept) => *kept,
-                KeptBlock::Input(input) => block.forward(&pass, input).1,
+                KeptBlock::Input(input) => block.forward(&pass, *input).1,
             };
             // Nothing below the first block is trained along with an adapter.
             let wanted = block.index > 0 || self.options.adapter.is_none();
@@ -92,10 +93,12 @@ impl Model {
 
     fn pass<'a>(&'a self, inputs: &'a Inputs) -> Pass<'a> {
         Pass {
-            parameters: &self.parameters,
+            context: Context {
+                parameters: &self.parameters,
+                dropout: inputs.dropout,
+            },
             visible: &inputs.visible,
             rotation: inputs.rotation.as_ref(),
-            dropout: inputs.dropout,
         }
     }
 }

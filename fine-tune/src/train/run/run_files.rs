@@ -1,6 +1,6 @@
 //! Where the files of a run are.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::card::{FOLDER, SUMMARY};
@@ -53,6 +53,23 @@ impl RunFiles {
     /// What came of the run.
     pub fn summary(&self) -> PathBuf {
         self.training().join(SUMMARY)
+    }
+
+    /// Keeps other programs from going on with the same run for as long as the file is open.
+    ///
+    /// # Errors
+    /// When another one is at it.
+    pub(super) fn lock(&self) -> Result<File> {
+        let path = self.settings();
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::training(
+                format!("the run in {}", self.out.display()),
+                "another program is at it; wait until it is done, or end it",
+            )),
+            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        }
     }
 
     /// Makes the folders of a new run.

@@ -1,5 +1,6 @@
 //! A run from beginning to end.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,8 @@ pub struct Run {
     samples: usize,
     tokens: usize,
     bad: Vec<(PathBuf, Vec<BadLine>, usize)>,
+    /// Given back when the run is dropped, or killed.
+    _lock: File,
 }
 
 impl Run {
@@ -65,6 +68,8 @@ impl Run {
                 "give --data FILE: JSON lines to learn from",
             ));
         };
+        // Before anything in the folder is looked at, as another program may be at it.
+        let lock = began.map(|_| files.lock()).transpose()?;
         let source = Source::open(&settings)?;
         let saved = match began {
             Some(_) => last_checkpoint(&files)?,
@@ -132,6 +137,10 @@ impl Run {
             files.create()?;
             replace(&files.settings(), settings_file::text(&settings).as_bytes())?;
         }
+        let lock = match lock {
+            Some(lock) => lock,
+            None => files.lock()?,
+        };
         let records = Records {
             store: Store::open(&files.checkpoints())?,
             metrics: MetricsFile::open(&files.metrics(), resumed)?,
@@ -140,7 +149,7 @@ impl Run {
         let (samples, tokens) = (data.samples.len(), data.tokens());
         let total = plan.total;
         let eval = eval.map(|eval| eval.samples);
-        let trainer = Trainer::new(plan, model, optimiser, state, data.samples, eval, records);
+        let trainer = Trainer::new(plan, model, optimiser, state, data.samples, eval, records)?;
         Ok(Run {
             files,
             settings,
@@ -150,6 +159,7 @@ impl Run {
             samples,
             tokens,
             bad,
+            _lock: lock,
         })
     }
 

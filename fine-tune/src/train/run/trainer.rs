@@ -76,6 +76,9 @@ const DROPOUT_STREAM: u64 = 1 << 40;
 
 impl Trainer {
     /// A run that goes on from `state` with a model and an optimiser as they were then.
+    ///
+    /// # Errors
+    /// When the data has no such place as the state names.
     pub fn new(
         plan: Plan,
         model: Model,
@@ -84,9 +87,18 @@ impl Trainer {
         data: Vec<Sample>,
         eval: Option<Vec<Sample>>,
         records: Records,
-    ) -> Trainer {
+    ) -> Result<Trainer> {
         let epoch = plan.epoch(&data, state.cursor.epoch);
-        Trainer {
+        if state.cursor.batch >= epoch.len() {
+            let path = records.store.path(state.step);
+            let reason = format!(
+                "names batch {} of an epoch of {}",
+                state.cursor.batch,
+                epoch.len()
+            );
+            return Err(Error::malformed(&path, "cursor", reason));
+        }
+        Ok(Trainer {
             plan,
             model,
             optimiser,
@@ -97,7 +109,7 @@ impl Trainer {
             store: records.store,
             metrics: records.metrics,
             events: records.events,
-        }
+        })
     }
 
     /// Takes steps until the run is over, `cancel` becomes true, or something goes wrong. `each` hears of every step.

@@ -28,6 +28,18 @@ pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
 use crate::{Error, Floats, Isa, MatrixMut, Operand};
 
+impl AttentionShape {
+    /// The same: neither dimension is 0 where this is called, and saying so leaves out the code for when one is.
+    #[inline(always)]
+    fn positive(&self) -> AttentionShape {
+        AttentionShape {
+            head_dim: self.head_dim.max(1),
+            value_dim: self.value_dim.max(1),
+            ..*self
+        }
+    }
+}
+
 /// Which positions a token sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -87,6 +99,7 @@ pub fn attend(
     mut out: MatrixMut<'_>,
 ) -> Result<(), Error> {
     let positions = check(shape, queries, keys, values, &out)?;
+    let shape = &shape.positive();
     for token in 0..shape.tokens {
         let (start, end) = visible_range(shape.visible, token, positions);
         let queries = queries
@@ -152,7 +165,7 @@ fn check(
         return Err(Error::Shape);
     }
     check_queries(shape, queries, out)?;
-    let positions = keys.len() / shape.head_dim;
+    let positions = keys.len() / shape.head_dim.max(1);
     if positions * shape.head_dim != keys.len() {
         return Err(Error::Length(Operand::Keys));
     }

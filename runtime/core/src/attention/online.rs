@@ -131,8 +131,8 @@ pub(super) fn online<T, const N: usize>(
     let mut largest = [f32::NEG_INFINITY; N];
     let mut total = [0f32; N];
     let blocks = keys
-        .chunks(BLOCK * shape.head_dim)
-        .zip(values.chunks(BLOCK * shape.value_dim));
+        .chunks((BLOCK * shape.head_dim).max(1))
+        .zip(values.chunks((BLOCK * shape.value_dim).max(1)));
     for (keys, values) in blocks {
         // Scores of positions that are not there are -∞ and get no weight.
         let mut scores = [[f32::NEG_INFINITY; BLOCK]; N];

@@ -208,6 +208,15 @@ unsafe fn run<P: Products, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
+/// The first `len` and the rest; that there are as many is the promise of [`run`]'s caller.
+#[inline(always)]
+fn split(scratch: &mut [Lanes], len: usize) -> (&mut [Lanes], &mut [Lanes]) {
+    match scratch.split_at_mut_checked(len) {
+        Some(parts) => parts,
+        None => (&mut [], &mut []),
+    }
+}
+
 /// The tokens from `first` on.
 ///
 /// # Safety
@@ -221,11 +230,9 @@ unsafe fn tile<P: Products, const ROWS: usize, const VECTORS: usize>(
 ) {
     let shape = call.shape;
     let count = (shape.tokens - first).min(VECTORS * LANES);
-    let (queries, rest) = scratch.split_at_mut(shape.head_dim * VECTORS);
-    let (scores, rest) = rest.split_at_mut(shape.positions * VECTORS);
-    let results = rest
-        .get_mut(..shape.value_dim * VECTORS)
-        .unwrap_or_default();
+    let (queries, rest) = split(scratch, shape.head_dim * VECTORS);
+    let (scores, rest) = split(rest, shape.positions * VECTORS);
+    let (results, _) = split(rest, shape.value_dim * VECTORS);
     queries.fill([0.0; LANES]);
     for lane in 0..count {
         let start = (first + lane) * shape.query_stride;

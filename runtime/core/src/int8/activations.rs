@@ -35,10 +35,14 @@ pub(super) fn prepare(
         Ranges::Token => None,
         Ranges::Tensor => Some(Scale::of(extent(isa, x))),
     };
-    let rows = x.chunks_exact(columns).zip(codes.chunks_exact_mut(stride));
+    let rows = x
+        .chunks_exact(columns.max(1))
+        .zip(codes.chunks_exact_mut(stride.max(1)));
     for ((x, codes), numbers) in rows.zip(numbers.as_chunks_mut::<TOKEN_BYTES>().0) {
         let scale = shared.unwrap_or_else(|| Scale::of(extent(isa, x)));
-        let (codes, padding) = codes.split_at_mut(columns);
+        let Some((codes, padding)) = codes.split_at_mut_checked(columns) else {
+            return;
+        };
         padding.fill(0);
         let sum = match ranges {
             Ranges::Token => by_product(isa, x, 1.0 / scale.divisor, scale.zero, codes),

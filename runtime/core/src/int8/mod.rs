@@ -223,7 +223,9 @@ impl Int8Kernel {
             .get_mut(..self.activation_bytes(tokens, columns)?)
             .ok_or(Error::Length(Operand::Activations))?;
         let numbers = tokens.next_multiple_of(TOKENS) * padded(columns)?;
-        let (codes, numbers) = dst.split_at_mut(numbers);
+        let (codes, numbers) = dst
+            .split_at_mut_checked(numbers)
+            .ok_or(Error::Length(Operand::Activations))?;
         prepare(
             self.isa,
             x,
@@ -278,7 +280,9 @@ impl Int8Kernel {
             return Err(Error::Length(Operand::Output));
         }
         let stride = padded(columns)?;
-        let (_, numbers) = activations.split_at(tokens.next_multiple_of(TOKENS) * stride);
+        let numbers = activations
+            .get(tokens.next_multiple_of(TOKENS) * stride..)
+            .ok_or(Error::Length(Operand::Activations))?;
         let mut panel: Panel = [[[0; ROW_TILE]; 2]; TOKENS];
         // SAFETY: the `Isa` proves that the CPU has the instructions, `select` asked for AMX.
         unsafe { (self.implementation.begin)() };

@@ -122,7 +122,7 @@ pub fn activation_bytes(
 impl ActivationLayout {
     pub(crate) fn shape(self, tokens: usize, columns: usize) -> Result<ActivationShape, Error> {
         let record = self.order.record_bytes(self.block);
-        let blocks = columns.div_ceil(self.block);
+        let blocks = columns.div_ceil(self.block.max(1));
         let token_bytes = blocks.checked_mul(record).ok_or(Error::Overflow)?;
         let bytes = token_bytes.checked_mul(tokens).ok_or(Error::Overflow)?;
         Ok(ActivationShape { token_bytes, bytes })
@@ -144,7 +144,7 @@ impl ActivationLayout {
                 let Some((records, rest_records)) = dst.split_at_mut_checked(bytes) else {
                     return;
                 };
-                for (token, x) in group.chunks_exact(columns).enumerate() {
+                for (token, x) in group.chunks_exact(columns.max(1)).enumerate() {
                     self.prepare_token(isa, x, Place { size, token }, records);
                 }
                 (x, dst) = (rest, rest_records);
@@ -200,7 +200,7 @@ pub(super) struct Place {
 
 for_each_isa! {
     fn copy_floats(x: &[f32], place: Place, records: &mut [u8]) {
-        for (records, x) in records.chunks_exact_mut(place.size * 4).zip(x) {
+        for (records, x) in records.chunks_exact_mut((place.size * 4).max(4)).zip(x) {
             if let Some(record) = records.get_mut(place.token * 4..).and_then(|r| r.first_chunk_mut::<4>()) {
                 *record = x.to_ne_bytes();
             }
@@ -260,16 +260,18 @@ fn put_plain<const BLOCK: usize>(x: &[f32; BLOCK], place: Place, records: &mut [
     let record = records
         .chunks_exact_mut(BLOCK + NUMBER_BYTES)
         .nth(place.token);
-    if let Some((to_codes, to_numbers)) = record.and_then(|r| r.split_at_mut_checked(BLOCK)) {
-        to_codes.copy_from_slice(&codes);
-        to_numbers.copy_from_slice(numbers.as_flattened());
+    if let Some((to_codes, to_numbers)) = record.and_then(|r| r.split_first_chunk_mut::<BLOCK>()) {
+        *to_codes = codes;
+        if let Some(to_numbers) = to_numbers.as_chunks_mut::<4>().0.first_chunk_mut::<4>() {
+            *to_numbers = numbers;
+        }
     }
 }
 
 for_each_isa! {
     /// Plain records of one token of a group; the last block is padded with zeros.
     fn quantise_plain<const BLOCK: usize>(x: &[f32], place: Place, records: &mut [u8]) {
-        let mut records = records.chunks_exact_mut(place.size * (BLOCK + NUMBER_BYTES));
+        let mut records = records.chunks_exact_mut(place.size.max(1) * (BLOCK + NUMBER_BYTES));
         let (blocks, rest) = x.as_chunks::<BLOCK>();
         for (x, records) in blocks.iter().zip(records.by_ref()) {
             put_plain(x, place, records);

@@ -111,15 +111,18 @@ impl Interleave {
     /// Position of code byte `byte` of row `row` (in its tile) within a part of `row_bytes` a row.
     #[inline(always)]
     pub(crate) fn position(self, row: usize, byte: usize, row_bytes: usize) -> usize {
-        let group = row / self.rows * self.rows * row_bytes;
-        group + (byte / self.unit * self.rows + row % self.rows) * self.unit + byte % self.unit
+        // None of them is 0; said so that no code for that is made.
+        let (rows, unit) = (self.rows.max(1), self.unit.max(1));
+        let group = row / rows * rows * row_bytes;
+        group + (byte / unit * rows + row % rows) * unit + byte % unit
     }
 
     /// Position of the scale of row `row` within a block's parameters of `params_bytes`.
     #[inline(always)]
     pub(crate) fn scale_position(self, row: usize, params_bytes: usize) -> usize {
-        let group = row / self.param_rows * self.param_rows * (params_bytes / ROW_TILE);
-        group + row % self.param_rows * 2
+        let rows = self.param_rows.max(1);
+        let group = row / rows * rows * (params_bytes / ROW_TILE);
+        group + row % rows * 2
     }
 
     /// Bytes from a row's scale to its offset.
@@ -160,8 +163,8 @@ impl TileShape {
                 let kinds = if offset { 2 } else { 1 };
                 let part = part_of(usize::from(block));
                 (
-                    columns.div_ceil(usize::from(block)),
-                    usize::from(block) / part,
+                    columns.div_ceil(usize::from(block).max(1)),
+                    usize::from(block) / part.max(1),
                     part * usize::from(bits) / 8,
                     kinds * PARAM_BYTES,
                     ROW_TILE * 4,

@@ -162,10 +162,10 @@ pub(crate) fn unpack_blocks(
     out: &mut [f32],
 ) {
     let multiplier = f32::from_ne_bytes(take(tile, shape.multipliers_at + row * 4));
-    let part = part_of(block);
+    let part = part_of(block).max(2);
     for (index, out) in out.chunks_mut(part).enumerate() {
         let at = shape.params_at
-            + index / shape.parts * shape.params_bytes
+            + index / shape.parts.max(1) * shape.params_bytes
             + interleave.scale_position(row, shape.params_bytes);
         let scale = f16::from_ne_bytes(take(tile, at)).to_f32() * multiplier;
         let offset = if shape.params_bytes > PARAM_BYTES {

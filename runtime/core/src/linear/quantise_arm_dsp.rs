@@ -5,6 +5,7 @@
 
 use super::activations::{DSP_NUMBER_BYTES, Order, Place, scale_and_inverse};
 use crate::math::ROUND;
+use crate::pieces::pieces_mut;
 use core::arch::naked_asm;
 
 /// The largest block.
@@ -14,13 +15,13 @@ const MAX_BLOCK: usize = 128;
 /// too short for them.
 pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, records: &mut [u8]) {
     let step = order.record_bytes(block) * place.size;
-    let blocks = x.len().div_ceil(block);
+    let blocks = x.len().div_ceil(block.max(1));
     // The sizes of groups this order comes in.
     if records.len() < blocks * step || place.token >= place.size || place.size > 2 {
         return;
     }
-    let mut records = records.chunks_exact_mut(step);
-    let whole = x.chunks_exact(block);
+    let mut records = pieces_mut(records, step);
+    let whole = x.chunks_exact(block.max(1));
     let rest = whole.remainder();
     for (x, record) in whole.zip(records.by_ref()) {
         // SAFETY: there are `block` values, a multiple of 32, and a record of `size` tokens.

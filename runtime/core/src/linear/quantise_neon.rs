@@ -40,7 +40,8 @@ pub(super) fn quantise<const BLOCK: usize>(
             Order::Pairs4 => {
                 each_block::<BLOCK>(x, own, step, |block, to| pairs4::<BLOCK>(block, to))
             }
-            Order::Plain | Order::Float => {}
+            // Not of this architecture, or not of blocks.
+            Order::Plain | Order::Float | Order::SplitPairs | Order::Halves => {}
         }
     }
 }

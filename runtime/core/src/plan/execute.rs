@@ -6,6 +6,7 @@ use super::op::{Activation, Columns, Index, Op, Rows};
 use super::{BufferId, Plan, PlanError, Tensor, TensorFormat, TensorId, cast};
 use crate::gather::gather_row;
 use crate::math::sqrt;
+use crate::pieces::pieces_mut;
 use crate::rope::rope;
 use crate::{
     Error, Int8Kernel, Isa, LinearKernel, MatrixMut, Operand, PackedLayout, activation, norm,
@@ -280,9 +281,9 @@ impl<'e, 'p> Execution<'e, 'p> {
         let (isa, first) = (self.isa, self.first);
         let columns = own_columns(x, heads.columns());
         let (stride, values) = self.rows(x.buffer)?;
-        for (row, position) in values.chunks_exact_mut(stride.max(1)).zip(first..) {
+        for (row, position) in pieces_mut(values, stride).zip(first..) {
             let row = row.get_mut(columns.clone()).ok_or(MISFIT)?;
-            for head in row.chunks_exact_mut(usize::from(heads.dim).max(1)) {
+            for head in pieces_mut(row, usize::from(heads.dim)) {
                 if let Some(gain) = gain {
                     norm::rms_norm_in_place(isa, head, gain, epsilon)?;
                 }

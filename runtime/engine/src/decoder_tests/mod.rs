@@ -1,6 +1,7 @@
 //! Small decoders, made in memory, through our ops and through stock tract.
 
 mod builder;
+mod plan;
 
 use std::num::NonZeroUsize;
 use std::time::Instant;

@@ -25,6 +25,7 @@ use tract_onnx::model::OnnxOpRegister;
 pub(crate) use gated_linear::GatedLinear;
 pub(crate) use int8_linear::Int8Linear;
 pub(crate) use kv_attention::{KvAttention, KvState};
+pub(crate) use placeholder::spec_index;
 pub(crate) use quant_gather::QuantGather;
 pub(crate) use quant_linear::QuantLinear;
 pub(crate) use scratch::{Scratch, SessionScratch};

@@ -11,6 +11,7 @@
 mod generate;
 mod likelihood;
 mod lookup;
+mod lowered;
 mod namespaces;
 mod pieces;
 mod python_json;
@@ -25,6 +26,7 @@ pub use generate::{
     FinishReason, GenerateOptions, Generation, Generator, LookupStats, Timings, TokenModel,
 };
 pub use likelihood::Likelihood;
+pub(crate) use lowered::LoweredText;
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message};

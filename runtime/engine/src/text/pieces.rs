@@ -143,7 +143,7 @@ fn fallback_byte(token: &str) -> Option<u8> {
 }
 
 /// GPT-2's table: printable bytes stand for themselves, the others for the characters from U+0100 on.
-fn byte_characters() -> HashMap<char, u8> {
+pub(super) fn byte_characters() -> HashMap<char, u8> {
     let mut next = 0x100;
     (0..=u8::MAX)
         .map(|byte| {

@@ -15,8 +15,10 @@ use super::stream::StreamDecoder;
 use super::template::token_text;
 use crate::{Error, ModelFiles};
 
+/// The file that a model keeps its tokenizer in.
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The largest `tokenizer.json` that is read, in bytes. The biggest in use today (262,144 tokens) has 34 MB.
-const TOKENIZER_LIMIT: u64 = 128 << 20;
+pub(super) const TOKENIZER_LIMIT: u64 = 128 << 20;
 
 /// A model's tokenizer, with what its folder says about the tokens that begin and end a text.
 #[derive(Debug)]
@@ -60,9 +62,8 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::load`].
     pub fn load_files(files: &ModelFiles) -> Result<Self, Error> {
-        const NAME: &str = "tokenizer.json";
-        let path = files.path(NAME);
-        let Some(bytes) = files.read(NAME, TOKENIZER_LIMIT)? else {
+        let path = files.path(TOKENIZER_FILE);
+        let Some(bytes) = files.read(TOKENIZER_FILE, TOKENIZER_LIMIT)? else {
             return Err(Error::invalid(
                 &path,
                 "file",

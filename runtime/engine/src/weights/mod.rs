@@ -12,10 +12,11 @@ mod table;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use cache::Cache;
-pub(crate) use contents::Contents;
+pub(crate) use contents::{Contents, Matrix};
 pub(crate) use int8::PackedInt8;
 pub(crate) use model::{PackError, PackedModel};
 pub(crate) use packed::{PackedLinear, PackedMatrix};
+pub(crate) use packing::pack_matrix;
 pub(crate) use prepare::prepare;
 pub(crate) use table::RowTable;
 

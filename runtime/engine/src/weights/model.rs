@@ -21,7 +21,7 @@ pub(crate) struct PackError {
 }
 
 impl PackError {
-    pub(super) fn new(node: &str, reason: furlong_core::Error) -> PackError {
+    pub(crate) fn new(node: &str, reason: furlong_core::Error) -> PackError {
         PackError {
             node: node.to_owned(),
             reason,

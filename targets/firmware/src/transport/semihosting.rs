@@ -5,8 +5,10 @@ use crate::single::Single;
 use heapless::Deque;
 use semihosting::io::{self, Read, Write};
 
-/// Bytes read ahead: each call stops the processor and costs the host a system call.
-static AHEAD: Single<Deque<u8, 128>> = Single::new(Deque::new());
+/// How many bytes are read at once: each call stops the processor and costs the host a system call.
+const AT_ONCE: usize = 128;
+
+static AHEAD: Single<Deque<u8, AT_ONCE>> = Single::new(Deque::new());
 
 pub(super) fn begin() {}
 
@@ -25,11 +27,12 @@ pub(super) fn write_log(bytes: &[u8]) {
 pub(super) fn read(wait: bool) -> Input {
     let byte = AHEAD.with(|ahead| {
         if ahead.is_empty() && wait {
-            let mut bytes = [0; 128];
+            let mut bytes = [0; AT_ONCE];
             let count = io::stdin().and_then(|mut input| input.read(&mut bytes));
-            let read = bytes.get(..count.unwrap_or(0)).unwrap_or_default();
-            // As many as it holds.
-            ahead.extend(read.iter().copied().take(128));
+            for &byte in bytes.iter().take(count.unwrap_or(0)) {
+                // There is room: it was empty.
+                let _ = ahead.push_back(byte);
+            }
         }
         ahead.pop_front()
     });

@@ -9,4 +9,5 @@ pub mod infer;
 pub mod inspect;
 pub mod pack;
 pub mod perplexity;
+pub mod plan;
 pub mod run;

@@ -49,7 +49,11 @@ struct Output {
     seconds: f64,
 }
 
-fn isa(name: &str) -> Result<IsaKind, String> {
+/// Reads the name of an instruction set.
+///
+/// # Errors
+/// Lists the names there are.
+pub fn isa(name: &str) -> Result<IsaKind, String> {
     IsaKind::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = IsaKind::ALL.into_iter().map(IsaKind::name).collect();
         format!("the instruction sets are {}", names.join(", "))

@@ -5,37 +5,50 @@ use crate::board::Board;
 use crate::shell::{self, say};
 use crate::{toolchain, workspace};
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is linked into a program.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Build<'b> {
     /// The plan of a model.
     pub plan: Option<&'b Path>,
     /// A prompt to answer at start, for boards that can't be asked by a script.
     pub prompt: Option<&'b str>,
+    /// The lowest level of logs that is built in, unless `DEFMT_LOG` says otherwise.
+    pub log: &'b str,
 }
 
-/// Builds the firmware for a board; gives the program.
+impl Default for Build<'_> {
+    fn default() -> Self {
+        Self {
+            plan: None,
+            prompt: None,
+            log: "info",
+        }
+    }
+}
+
+/// Builds one of the firmware's programs, or its example, for a board; gives the file.
 ///
 /// # Errors
 /// When the build fails; its output has been shown by then.
-pub fn program(board: &Board, build: &Build) -> Result<PathBuf> {
-    say(format!("flash: building the firmware for {}", board.name));
-    named(board, "furlong-firmware", build)
-}
-
-/// Builds one of the firmware's programs for a board.
-///
-/// # Errors
-/// When the build fails; its output has been shown by then.
-pub fn named(board: &Board, name: &str, build: &Build) -> Result<PathBuf> {
+pub fn program(board: &Board, name: &str, build: &Build) -> Result<PathBuf> {
+    say(format!("firmware: building {name} for {}", board.name));
     let mut command = cargo("build", board, build)?;
-    command.args(["--bin", name, "--quiet"]);
+    let example = workspace::root()?
+        .join("targets/firmware/examples")
+        .join(format!("{name}.rs"))
+        .is_file();
+    let kind = if example { "--example" } else { "--bin" };
+    command.args([kind, name, "--quiet"]);
     shell::run(&mut command)?;
-    toolchain::keep(&board.id, &board.triple, name)
+    match example {
+        true => toolchain::keep(&board.id, &board.triple, &format!("examples/{name}")),
+        false => toolchain::keep(&board.id, &board.triple, name),
+    }
 }
 
 /// `cargo SUBCOMMAND` of the firmware's workspace for a board.
@@ -61,7 +74,7 @@ fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
         None => command.env_remove("FURLONG_PROMPT"),
     };
     if std::env::var_os("DEFMT_LOG").is_none() {
-        command.env("DEFMT_LOG", "info");
+        command.env("DEFMT_LOG", build.log);
     }
     Ok(command)
 }
@@ -94,6 +107,47 @@ pub fn lint(board: &Board) -> Result<()> {
 pub fn console() -> Result<PathBuf> {
     shell::run(host_cargo("build")?.args(["--package", "furlong-console", "--quiet"]))?;
     Ok(workspace::target()?.join("release/furlong-console"))
+}
+
+/// What a program holds.
+#[derive(Debug, Deserialize)]
+pub struct Contents {
+    /// Its parts that take memory.
+    pub sections: Vec<Part>,
+    /// Its functions.
+    pub symbols: Vec<Part>,
+}
+
+/// A part of a program.
+#[derive(Debug, Deserialize)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Contents {
+    /// Reads a program.
+    ///
+    /// # Errors
+    /// When it isn't one.
+    pub fn of(program: &Path) -> Result<Self> {
+        let mut command = Command::new(console()?);
+        command.arg("contents").arg("--program").arg(program);
+        Ok(serde_json::from_str(&shell::capture(&mut command)?)?)
+    }
+
+    /// Whether a function with this in its name is there.
+    pub fn has(&self, part: &str) -> bool {
+        self.symbols.iter().any(|symbol| symbol.name.contains(part))
+    }
+
+    /// The size of a section; 0 if there is none.
+    pub fn bytes(&self, section: &str) -> u64 {
+        let found = self.sections.iter().find(|part| part.name == section);
+        found.map_or(0, |part| part.bytes)
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

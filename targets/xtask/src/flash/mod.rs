@@ -5,15 +5,18 @@ mod firmware;
 mod hints;
 
 pub use deliver::watch_emulated;
-pub use firmware::{Build, lint, program};
+pub use firmware::{Build, Contents, lint, program};
 
 use crate::board::{Board, Runner};
 use crate::shell::{self, say};
 use crate::{build, packages, workspace};
 use anyhow::{Result, bail};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+
+/// The model that is flashed unless another is named: the one that is built into `furlong`.
+const BUILT_IN: &str = "targets/linux/models/home-commands";
 
 /// What to flash, and where.
 #[derive(Debug, Args)]
@@ -30,6 +33,12 @@ pub struct Options {
     /// How many tokens prompt and answer may have together
     #[arg(long, default_value_t = 64, conflicts_with_all = ["plan", "program"])]
     context: usize,
+    /// Format of the cache of keys and values: f16, f32 or q8, which takes little more than half of f16
+    #[arg(long, default_value = "f16", conflicts_with_all = ["plan", "program"])]
+    kv: String,
+    /// How many tokens of a prompt are read at once: fewer take less memory
+    #[arg(long, default_value_t = 4, conflicts_with_all = ["plan", "program"])]
+    tile: usize,
     /// A plan that `furlong plan` has made, in place of a model
     #[arg(long, value_name = "FILE", conflicts_with = "program")]
     plan: Option<PathBuf>,
@@ -62,29 +71,47 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         None => {
             let plan = match &options.plan {
                 Some(plan) => plan.clone(),
-                None => plan(&board, options.model.as_deref(), options.context)?,
+                None => plan(&board, options)?,
+            };
+            // Standard input and serial lines can be typed into; a probe's buffers want a person at a terminal.
+            let built_in = match board.run {
+                Runner::Probe { .. } | Runner::Uf2 { .. } => options.prompt.as_deref(),
+                _ => None,
             };
             let build = Build {
                 plan: Some(&plan),
-                prompt: options.prompt.as_deref(),
+                prompt: built_in,
+                ..Build::default()
             };
-            program(&board, &build)?
+            program(&board, "furlong-firmware", &build)?
         }
     };
     deliver::run(&board, &program, options.prompt.as_deref())
 }
 
 /// The plan of a model for a board. Fails when it doesn't fit there, saying what would.
-fn plan(board: &Board, model: Option<&Path>, context: usize) -> Result<PathBuf> {
+fn plan(board: &Board, options: &Options) -> Result<PathBuf> {
+    let model = match &options.model {
+        Some(model) => model.clone(),
+        None => workspace::root()?.join(BUILT_IN),
+    };
+    if !model.join("model.onnx").is_file() {
+        bail!(
+            "{}: no model is there; name the folder of one with --model (`fine-tune export` makes it)",
+            model.display()
+        );
+    }
     say("flash: building furlong, which plans (the first time takes some minutes)");
     let furlong = build::furlong(&Board::load("host")?)?;
     let folder = workspace::target()?.join("firmware");
     std::fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{}.plan", board.id));
     let mut command = Command::new(furlong);
-    command.arg("plan").args(model);
+    command.arg("plan").arg(&model);
     command
-        .args(["--board", &board.id, "--context", &context.to_string()])
+        .args(["--board", &board.id, "--kv", &options.kv])
+        .args(["--context", &options.context.to_string()])
+        .args(["--tile", &options.tile.to_string()])
         .arg("--out")
         .arg(&file);
     say(format!("flash: {}", shell::show(&command)));

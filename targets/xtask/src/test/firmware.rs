@@ -1,50 +1,233 @@
-//! The firmware on every board without an operating system: built for all of them, run on those that are emulated.
+//! The firmware on every board without an operating system: built for all of them, run on those that are emulated, where it must give
+//! the tokens that the runtime gives on this machine; its size; and plans that are damaged.
+//!
+//! The model is tests/firmware/tiny, which answers nonsense but fits everywhere.
 
 use super::report::Outcome;
 use crate::board::{Board, Runner};
-use crate::flash::{self, Build};
-use crate::{packages, shell};
-use anyhow::{Context, Result, bail};
+use crate::flash::{self, Build, Contents};
+use crate::{build, fetch, models, packages, shell, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The board whose build is also searched for warnings.
+/// The board that is also searched for warnings, panics and size, and on which plans are damaged.
 const REFERENCE: &str = "mps2-an386";
+/// How the model's weights are stored, and the boards that run it; 4 bits on one of each kind of kernel.
+const WEIGHTS: [(&str, Option<&[&str]>); 2] = [
+    ("q8", None),
+    ("q4", Some(&["mps2-an386", "mps3-an547", "virt-aarch64"])),
+];
+/// How a plan is made for a board with plenty of RAM, and for one with 16 KiB: tokens of context, cache, tile.
+const ROOMY: Sizes = Sizes {
+    context: "24",
+    kv: "f16",
+    tile: "4",
+};
+const TIGHT: Sizes = Sizes {
+    context: "12",
+    kv: "q8",
+    tile: "1",
+};
+/// The board that has little.
+const TIGHT_BOARD: &str = "microbit";
+/// What is asked: words of the tokenizer, capitals, letters beyond ASCII.
+const PROMPTS: [&str; 5] = [
+    "turn on the light",
+    "Turn OFF the kitchen light",
+    "light",
+    "größer?",
+    "the the the",
+];
 
-/// Builds for every board; runs what can be run.
+#[derive(Clone, Copy)]
+struct Sizes {
+    context: &'static str,
+    kv: &'static str,
+    tile: &'static str,
+}
+
+/// Runs all that.
 pub fn boards() -> Result<Outcome> {
     packages::ensure(&[packages::EMULATORS])?;
     flash::lint(&Board::load(REFERENCE)?)?;
+    let furlong = build::furlong(&Board::load("host")?)?;
     let mut all = Outcome::passed();
-    for id in Board::ids()? {
-        let board = Board::load(&id)?;
-        if board.bare_metal.is_some() {
-            match one(&board).with_context(|| id.clone()) {
+    for (weights, chosen) in WEIGHTS {
+        let model = export(weights)?;
+        let roomy = expected(&furlong, &model, ROOMY)?;
+        let tight = expected(&furlong, &model, TIGHT)?;
+        for id in Board::ids()? {
+            let board = Board::load(&id)?;
+            if board.bare_metal.is_none() || chosen.is_some_and(|chosen| !chosen.contains(&&*id)) {
+                continue;
+            }
+            let (sizes, expected) = match id == TIGHT_BOARD {
+                true => (TIGHT, &tight),
+                false => (ROOMY, &roomy),
+            };
+            let plan = plan(&furlong, &board, &model, sizes)?;
+            match one(&board, &plan, expected).with_context(|| format!("{id}, {weights}")) {
                 Ok(()) => all.add(Outcome::passed()),
                 Err(error) => all.add(Outcome::broken(&error)),
+            }
+            if id == REFERENCE && chosen.is_none() {
+                for check in [size, damage, example] {
+                    match check(&board, &plan).with_context(|| id.clone()) {
+                        Ok(outcome) => all.add(outcome),
+                        Err(error) => all.add(Outcome::broken(&error)),
+                    }
+                }
             }
         }
     }
     Ok(all)
 }
 
-fn one(board: &Board) -> Result<()> {
-    let program = flash::program(board, &Build::default())?;
+/// The small model as an ONNX folder.
+fn export(weights: &str) -> Result<PathBuf> {
+    let exporter = models::exporter()?;
+    let folder = models::folder()?.join(format!("tiny-{weights}"));
+    let stamp = folder.with_extension("made-by.txt");
+    let made_by = fetch::digest(&exporter)?;
+    if fs::read_to_string(&stamp).is_ok_and(|text| text == made_by) {
+        return Ok(folder);
+    }
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(models::folder()?)?;
+    let checkpoint = workspace::root()?.join("tests/firmware/tiny");
+    let mut command = Command::new(&exporter);
+    command.args(["export", "--weights", weights]);
+    command.arg("--base").arg(checkpoint);
+    shell::quiet(command.arg("--out").arg(&folder))?;
+    fs::write(&stamp, made_by).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok(folder)
+}
+
+fn plan(furlong: &Path, board: &Board, model: &Path, sizes: Sizes) -> Result<PathBuf> {
+    let folder = workspace::target()?.join("firmware");
+    fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{}-test.plan", board.id));
+    let mut command = Command::new(furlong);
+    command.arg("plan").arg(model);
+    command.args(["--board", &board.id, "--context", sizes.context]);
+    command.args(["--kv", sizes.kv, "--tile", sizes.tile]);
+    shell::quiet(command.arg("--out").arg(&file))?;
+    Ok(file)
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    tokens: Vec<u32>,
+}
+
+/// The tokens that the runtime answers the prompts with on this machine.
+fn expected(furlong: &Path, model: &Path, sizes: Sizes) -> Result<Vec<u32>> {
+    let mut tokens = Vec::new();
+    for prompt in PROMPTS {
+        let mut command = Command::new(furlong);
+        command.arg("run").arg("--model").arg(model);
+        command.args(["--context", sizes.context, "--kv", sizes.kv]);
+        command.args(["--lookup", "0", "--json", prompt]);
+        let answer: Answer = serde_json::from_str(&shell::capture(&mut command)?)?;
+        tokens.extend(answer.tokens);
+    }
+    ensure!(
+        tokens.len() > 2 * PROMPTS.len(),
+        "{}: answers too little to compare",
+        model.display()
+    );
+    Ok(tokens)
+}
+
+/// Builds for a board and compares tokens if it is emulated.
+fn one(board: &Board, plan: &Path, expected: &[u32]) -> Result<()> {
+    let build = Build {
+        plan: Some(plan),
+        log: "debug",
+        ..Build::default()
+    };
+    let program = flash::program(board, "furlong-firmware", &build)?;
     if !matches!(board.run, Runner::EmulatedMachine { .. }) {
         return Ok(());
     }
-    let (answers, logs) = talk(
-        &mut flash::watch_emulated(board, &program, None)?,
-        "first\nsecond\n",
-    )?;
-    let answers: Vec<&str> = answers.lines().collect();
-    if answers.len() != 2 || answers.iter().any(|answer| !answer.contains("error")) {
-        bail!("without a plan each line is answered by an error, not by {answers:?}");
-    }
-    if !logs.contains(&board.name) {
-        bail!("the logs don't name the board: {logs}");
+    let lines: String = PROMPTS.iter().map(|prompt| format!("{prompt}\n")).collect();
+    let (_, logs) = talk(&mut flash::watch_emulated(board, &program, None)?, &lines)?;
+    let tokens: Vec<u32> = logs
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("debug token ")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .collect();
+    if tokens != expected {
+        let same = tokens
+            .iter()
+            .zip(expected)
+            .take_while(|(a, b)| a == b)
+            .count();
+        bail!(
+            "{} tokens of {} are those of the runtime; then {:?}, not {:?}; the board said\n{logs}",
+            same,
+            expected.len(),
+            tokens.get(same),
+            expected.get(same)
+        );
     }
     Ok(())
+}
+
+/// Nothing that allocates is linked in; how much code there is.
+fn size(board: &Board, plan: &Path) -> Result<Outcome> {
+    let build = Build {
+        plan: Some(plan),
+        ..Build::default()
+    };
+    let program = flash::program(board, "furlong-firmware", &build)?;
+    let contents = Contents::of(&program)?;
+    for allocator in ["__rust_alloc", "__rdl_alloc", "__rg_alloc"] {
+        ensure!(
+            !contents.has(allocator),
+            "an allocator is linked in: {allocator}"
+        );
+    }
+    let code = contents.bytes(".text") + contents.bytes(".rodata");
+    let mut outcome = Outcome::passed();
+    outcome.notes.push(format!(
+        "firmware on a Cortex-M4: {:.1} KiB of code and constants",
+        code as f64 / 1024.0
+    ));
+    Ok(outcome)
+}
+
+/// A plan cut short and flipped at many places ends nothing.
+fn damage(board: &Board, plan: &Path) -> Result<Outcome> {
+    runs(board, plan, "damaged_plans", "\"survived\"")
+}
+
+/// The example works.
+fn example(board: &Board, plan: &Path) -> Result<Outcome> {
+    runs(board, plan, "existing_firmware", "")
+}
+
+fn runs(board: &Board, plan: &Path, name: &str, wanted: &str) -> Result<Outcome> {
+    let build = Build {
+        plan: Some(plan),
+        ..Build::default()
+    };
+    let program = flash::program(board, name, &build)?;
+    let (answers, logs) = talk(&mut flash::watch_emulated(board, &program, None)?, "")?;
+    ensure!(
+        answers.contains(wanted),
+        "{name} answered {answers:?}; {logs}"
+    );
+    Ok(Outcome::passed())
 }
 
 /// Runs a board with lines as its input; gives its answers and its logs.

@@ -124,7 +124,7 @@ impl Header {
 }
 
 /// A digest of the content of a model's files. Their pages are released on the way.
-pub(super) fn sources_digest(files: &[SourceFile]) -> Sum {
+pub(crate) fn sources_digest(files: &[SourceFile]) -> Sum {
     const PIECE: usize = 1 << 20;
     let mut digest = Sha256::new();
     for file in files {

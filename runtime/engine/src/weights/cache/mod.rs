@@ -19,6 +19,7 @@ use crate::pool::Pool;
 use crate::{Error, WeightsCache};
 use header::Key;
 
+pub(crate) use header::sources_digest;
 pub(crate) use places::beside;
 
 /// Packed bytes below this are faster packed than written to a file.
