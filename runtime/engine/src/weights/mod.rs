@@ -17,8 +17,8 @@ pub(crate) use contents::{Contents, Matrix};
 pub(crate) use int8::PackedInt8;
 pub(crate) use low_rank::{Change, ChangePart, LowRank, SidePath};
 pub(crate) use model::{PackError, PackedModel};
-pub(crate) use packing::pack_matrix;
 pub(crate) use packed::{LinearScratch, PackedLinear, PackedMatrix};
+pub(crate) use packing::pack_matrix;
 pub(crate) use prepare::prepare;
 pub(crate) use table::RowTable;
 
