@@ -1,6 +1,6 @@
 """Makes the seeds that the fuzz targets start from: one folder for each target, small valid files and a few hostile ones.
 
-    python make.py        needs numpy, onnx, gguf
+    python make.py        needs numpy, onnx, gguf, and the program `furlong` in the path
 
 The seeds are committed; run this only to change them. Inputs that once broke a reader are added by hand.
 """
@@ -8,6 +8,8 @@ The seeds are committed; run this only to change them. Inputs that once broke a 
 import json
 import pathlib
 import shutil
+import subprocess
+import tempfile
 
 import gguf
 import numpy as np
@@ -210,6 +212,19 @@ def make_adapters():
     write("adapter_config", "patterns", json.dumps(patterns).encode())
 
 
+def make_plan():
+    """The tiny chat model as a plan, its tokenizer without the regular expression that plans don't have."""
+    (HERE / "plan").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        model = pathlib.Path(folder) / "model"
+        shutil.copytree(HERE.parent.parent / "targets/linux/tests/data/tiny-chat", model)
+        tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer["pre_tokenizer"]["use_regex"] = False
+        (model / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        options = ["--context", "16", "--tile", "2", "--out", str(HERE / "plan" / "decoder")]
+        subprocess.run(["furlong", "plan", str(model), *options], check=True)
+
+
 def main():
     make_onnx()
     make_external_data()
@@ -217,6 +232,7 @@ def main():
     make_texts()
     make_data()
     make_npz()
+    make_plan()
     (HERE / "safetensors").mkdir(exist_ok=True)
     shutil.copy(GOLDEN / "llama" / "model.safetensors", HERE / "safetensors" / "llama")
     make_adapters()

@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use furlong::npz;
+use furlong_core::plan::{Answer, Event, Plan, PlanError, Session, seal};
 use furlong_fine_tune::checkpoint::Checkpoint;
 use furlong_fine_tune::comparison::preferences;
 use furlong_fine_tune::data::DataFile;
@@ -217,5 +218,33 @@ fn data() {
                 let _ = metric.score(&metric.measure(&samples).sum());
             }
         });
+    });
+}
+
+/// Bytes of arena that a plan gets, whatever it asks for.
+const ARENA_BYTES: usize = 1 << 20;
+
+/// Answers a prompt with what passes the check.
+fn answer(image: &[u8]) -> Result<(), PlanError> {
+    let plan = Plan::check(image)?;
+    let mut arena = vec![0; plan.arena_bytes().min(ARENA_BYTES)];
+    let mut session = Session::new(plan, &mut arena)?;
+    let mut answer = match Answer::to_text(&mut session, "Off!", 3, None) {
+        Ok(answer) => answer,
+        Err(_) => Answer::to_tokens(&mut session, &[1, 2, 3], 3, None)?,
+    };
+    while !matches!(answer.step(&mut session)?, Event::Finished(_)) {}
+    Ok(())
+}
+
+#[test]
+fn plan() {
+    fuzz("plan", |bytes| {
+        let _ = answer(bytes);
+        // A wrong checksum would hide all else.
+        let mut forged = bytes.to_vec();
+        if seal(&mut forged).is_ok() {
+            let _ = answer(&forged);
+        }
     });
 }
