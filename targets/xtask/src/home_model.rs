@@ -104,17 +104,21 @@ pub fn run(options: &Options) -> Result<()> {
             .arg("--out")
             .arg(&out),
     )?;
-    let by_hand = root.join("fine-tune/src/home_commands/hand-written.jsonl");
-    for (data, options) in [(&by_hand, &[][..]), (&file("test"), &["--record"])] {
+    let evaluate = |data: &Path, more: &[&str]| {
         step(
             fine_tune(&["evaluate", "--metrics", "exact-match,json-valid"])
-                .args(options)
+                .args(more)
                 .arg("--model")
                 .arg(&out)
                 .arg("--data")
                 .arg(data),
-        )?;
-    }
+        )
+    };
+    evaluate(
+        &root.join("fine-tune/src/home_commands/hand-written.jsonl"),
+        &[],
+    )?;
+    evaluate(&file("test"), &["--record"])?;
     Ok(())
 }
 
