@@ -177,13 +177,11 @@ struct Groups {
     scales: Vec<f32>,
 }
 
+/// Writes a row of `[columns]` into a group's codes and scales: keys and values differ.
+type Store = fn(Isa, &[f32], usize, &mut [i8], &mut [f32]) -> Result<(), Error>;
+
 impl Groups {
-    fn new(
-        isa: Isa,
-        x: &[f32],
-        columns: usize,
-        store: fn(Isa, &[f32], usize, &mut [i8], &mut [f32]) -> Result<(), Error>,
-    ) -> Self {
+    fn new(isa: Isa, x: &[f32], columns: usize, store: Store) -> Self {
         let groups = (x.len() / columns).div_ceil(Q8_POSITIONS);
         let (codes, scales) = (
             Q8_POSITIONS * q8_columns(columns),
