@@ -220,6 +220,17 @@ const NAMES: [&str; 12] = [
     "friday",
 ];
 
+/// Words that say nothing about what is wanted.
+const COMMON_WORDS: [&str; 72] = [
+    "i", "you", "we", "he", "she", "they", "my", "your", "our", "dear", "friend", "sir", "when",
+    "as", "because", "since", "while", "before", "soon", "possible", "trouble", "moment", "would",
+    "could", "will", "can", "may", "might", "must", "have", "has", "had", "get", "got", "go",
+    "come", "it", "that", "this", "there", "here", "so", "such", "very", "really", "quite", "much",
+    "some", "any", "yes", "good", "nice", "kind", "lovely", "great", "fine", "like", "love",
+    "want", "need", "wish", "hope", "think", "say", "mind", "forget", "help", "thing", "way",
+    "people", "with", "without",
+];
+
 /// One of some things.
 pub(super) fn one_of<T: Copy>(things: &[T], random: &mut Random) -> T {
     things[random.below(things.len())]
@@ -304,6 +315,20 @@ const SLOTS: &[(&str, Say)] = &[
     ("name", |_, random| match chance(50, random) {
         true => one_of(&NAMES, random).to_owned(),
         false => made_up_word(random),
+    }),
+    ("junk", |_, random| {
+        let words = 1 + random.below(5);
+        let words: Vec<String> = (0..words)
+            .map(|_| match chance(15, random) {
+                true => made_up_word(random),
+                false => one_of(&COMMON_WORDS, random).to_owned(),
+            })
+            .collect();
+        words.join(" ")
+    }),
+    ("odd", |_, random| match chance(70, random) {
+        true => made_up_word(random),
+        false => one_of(&COMMON_WORDS, random).to_owned(),
     }),
     ("nonsense", |_, random| {
         let words = 1 + random.below(5);

@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use furlong::built_in;
 use furlong::machine::cores::Cores;
 use furlong_runtime::text::{GenerateOptions, SamplingParams};
-use furlong_runtime::{KvFormat, WeightsCache};
+use furlong_runtime::{KvFormat, ModelFiles, WeightsCache};
 
 use crate::commands::{
     bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
@@ -40,9 +41,9 @@ pub enum Command {
 /// Which model, and how to load it.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// The model's folder, as `fine-tune export` writes it
+    /// The model's folder, as `fine-tune export` writes it [default: the built-in model, home commands to JSON]
     #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    pub model: Option<PathBuf>,
     /// Number of threads [default: one for each core]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
@@ -52,6 +53,24 @@ pub struct ModelArgs {
     /// Where packed weights are kept, to be mapped the next time: a folder, `auto` or `off`
     #[arg(long, value_name = "DIR", default_value = "auto", value_parser = weights_cache)]
     pub weights_cache: WeightsCache,
+}
+
+impl ModelArgs {
+    /// The files of the model that was named, or of the built-in one.
+    pub fn files(&self) -> ModelFiles {
+        match &self.model {
+            Some(folder) => ModelFiles::Folder(folder.clone()),
+            None => ModelFiles::Embedded(built_in::HOME_COMMANDS),
+        }
+    }
+
+    /// What messages call the model.
+    pub fn name(&self) -> String {
+        match &self.model {
+            Some(folder) => folder.display().to_string(),
+            None => built_in::HOME_COMMANDS.name().to_owned(),
+        }
+    }
 }
 
 fn weights_cache(text: &str) -> Result<WeightsCache, Infallible> {

@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use furlong::machine::memory;
 use furlong_runtime::text::Tokenizer;
-use furlong_runtime::{LoadOptions, Model, ModelKind};
+use furlong_runtime::{LoadOptions, Model, ModelFiles, ModelKind};
 
 use crate::cli::{CacheArgs, ModelArgs};
 use crate::failure::Hint;
@@ -26,7 +26,7 @@ pub fn any(model: &ModelArgs, cache: &CacheArgs) -> Result<Model> {
         context: cache.context.map(NonZeroUsize::get),
         ..LoadOptions::default()
     };
-    load(&model.model, &options)
+    Ok(Model::load_files(&model.files(), &options)?)
 }
 
 /// Loads a model of either kind and its tokenizer, both at once.
@@ -37,9 +37,9 @@ pub fn any_and_tokenizer(
     model: &ModelArgs,
     cache: &CacheArgs,
 ) -> Result<(Model, Result<Tokenizer>)> {
-    let folder = &model.model;
+    let files = model.files();
     let (model, tokenizer) = thread::scope(|scope| {
-        let tokenizer = scope.spawn(|| tokenizer(folder));
+        let tokenizer = scope.spawn(|| tokenizer(&files));
         let model = any(model, cache);
         let tokenizer = tokenizer.join();
         (
@@ -62,7 +62,7 @@ pub fn decoder_and_tokenizer(
     let (loaded, tokenizer) = any_and_tokenizer(model, cache)?;
     if loaded.kind() != ModelKind::Decoder {
         bail!(
-            anyhow::anyhow!("{} does not generate text", model.model.display()).context(Hint(
+            anyhow::anyhow!("{} does not generate text", model.name()).context(Hint(
                 "use `furlong embed` for an encoder, `furlong infer` for any other graph"
                     .to_owned()
             ))
@@ -82,10 +82,10 @@ pub fn encoder(model: &ModelArgs) -> Result<Model> {
         weights_cache: model.weights_cache.clone(),
         ..LoadOptions::default()
     };
-    let loaded = load(&model.model, &options)?;
+    let loaded = Model::load_files(&model.files(), &options)?;
     if loaded.kind() != ModelKind::Encoder {
         bail!(
-            anyhow::anyhow!("{} does not make embeddings", model.model.display()).context(Hint(
+            anyhow::anyhow!("{} does not make embeddings", model.name()).context(Hint(
                 "use `furlong run` for a model that generates text".to_owned()
             ))
         );
@@ -111,12 +111,12 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Model> {
     Ok(Model::load(path, options)?)
 }
 
-/// Loads the tokenizer of a model folder.
+/// Loads the tokenizer of a model.
 ///
 /// # Errors
 /// A folder without one.
-pub fn tokenizer(folder: &Path) -> Result<Tokenizer> {
-    Ok(Tokenizer::load(folder)?)
+pub fn tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+    Ok(Tokenizer::load_files(files)?)
 }
 
 /// How many threads a command uses: those asked for, or one for each core.

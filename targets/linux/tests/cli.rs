@@ -117,6 +117,17 @@ fn mistakes_have_their_exit_codes() {
 }
 
 #[test]
+fn the_built_in_model_needs_no_files() {
+    let answer = ok(&["run", "turn the heating off in the study"], "");
+    assert_eq!(answer, "{\"intent\":\"heating.off\",\"room\":\"study\"}\n");
+    let chatted = ok(&["chat"], "turn the heating off in the study\n");
+    assert_eq!(chatted, answer);
+    let inspected = json(&["inspect", "--json"], "");
+    assert_eq!(inspected["kind"], "decoder");
+    assert!(!furlong(&["embed", "a cat"], "").status.success());
+}
+
+#[test]
 fn run_says_the_same_in_text_and_in_json() {
     let model = model();
     let run = [

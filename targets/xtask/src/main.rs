@@ -14,6 +14,7 @@ mod fetch;
 mod flash;
 mod fuzz;
 mod history;
+mod home_model;
 mod models;
 mod packages;
 mod peers;
@@ -64,6 +65,8 @@ enum Task {
     Flash(flash::Options),
     /// Run the benches on a board, keep the results and write docs/benchmarks.md
     Bench(bench::Options),
+    /// Make the model that is built into `furlong`: data, tokenizer, training, export, evaluation
+    HomeModel(home_model::Options),
     /// Build llama.cpp and compare perplexity, speed and memory with it, ONNX Runtime and stock tract
     Peers(peers::Options),
     /// Run the fuzz targets for longer than the tests do
@@ -96,6 +99,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fetch => fetch::run()?,
         Task::Build { board } => build::run(&board)?,
         Task::Bench(options) => bench::run(&options)?,
+        Task::HomeModel(options) => home_model::run(&options)?,
         Task::Peers(options) => peers::run(&options)?,
         Task::Fuzz { seconds, target } => fuzz::run(seconds, target.as_deref())?,
     }

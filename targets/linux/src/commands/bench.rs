@@ -6,7 +6,6 @@
 //! `bench_encoder`.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -65,8 +64,8 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    pub(super) fn model(&self) -> &Path {
-        &self.model.model
+    pub(super) fn model(&self) -> String {
+        self.model.name()
     }
 
     pub(super) fn prompt(&self) -> usize {
@@ -178,7 +177,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let decode_tok_s = has_answer.then(|| generate as f64 / decode.wall.as_secs_f64());
     let share = |(tok_s, gb_s): (f64, f64)| tok_s * weights_bytes as f64 / (gb_s * 1e9);
     let output = Output {
-        model: args.model.model.display().to_string(),
+        model: args.model.name(),
         threads: threads.get(),
         prompt_tokens: prompt,
         generated_tokens: generate,

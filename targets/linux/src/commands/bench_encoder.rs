@@ -55,7 +55,7 @@ pub(super) fn run(args: &BenchArgs, model: &Model, start: Instant) -> Result<()>
         .collect::<Result<_>>()?;
     let cost = median(costs);
     let output = Output {
-        model: args.model().display().to_string(),
+        model: args.model(),
         threads: model.threads(),
         tokens,
         repeat: args.repeat(),

@@ -47,8 +47,8 @@ pub struct ChatArgs {
 pub fn run(args: &ChatArgs) -> Result<ExitCode> {
     let (model, tokenizer) = model::decoder_and_tokenizer(&args.model, &args.cache)?;
     let tokenizer = tokenizer?;
-    let template = ChatTemplate::load(&args.model.model)?
-        .ok_or_else(|| anyhow::anyhow!("{} has no chat template", args.model.model.display()))
+    let template = ChatTemplate::load_files(&args.model.files())?
+        .ok_or_else(|| anyhow::anyhow!("{} has no chat template", args.model.name()))
         .context(Hint(
             "`furlong run --raw` lets the model continue a text".to_owned(),
         ))?;

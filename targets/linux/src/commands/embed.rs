@@ -53,7 +53,7 @@ struct Embedding {
 pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
     let texts = texts(&args.texts)?;
     let model = model::encoder(&args.model)?;
-    let tokenizer = model::tokenizer(&args.model.model)?;
+    let tokenizer = model::tokenizer(&args.model.files())?;
     let mut embeddings = Vec::with_capacity(texts.len());
     for batch in texts.chunks(BATCH) {
         let tokens = batch

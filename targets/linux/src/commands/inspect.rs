@@ -6,16 +6,17 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use furlong_runtime::{LoadOptions, ModelKind, Report};
+use furlong_runtime::{LoadOptions, Model, ModelKind, Report};
 use serde::Serialize;
 
 use crate::cli::{Kv, ModelArgs};
-use crate::{model, text};
+use crate::text;
 
 /// Show what a model consists of
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
+  furlong inspect
   furlong inspect --model smollm2-q4
   furlong inspect --model smollm2-q4 --context 2048 --json
 
@@ -75,7 +76,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode> {
         context: args.context.map(NonZeroUsize::get),
         ..LoadOptions::default()
     };
-    let model = model::load(&args.model.model, &options)?;
+    let model = Model::load_files(&args.model.files(), &options)?;
     let report = model.report();
     let tables: usize = report.tables.iter().map(|table| table.bytes).sum();
     let context = report.context_length;

@@ -37,9 +37,9 @@ pub struct PerplexityArgs {
     /// A plain text of at least two windows
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
-    /// Tokens in one window
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
-    context: u32,
+    /// Tokens in one window [default: 512; 64 for the built-in model, which reads no more than 128]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..))]
+    context: Option<u32>,
     /// Format of the cache of keys and values
     #[arg(long, value_enum, default_value = "f16")]
     kv: Kv,
@@ -69,7 +69,8 @@ struct Output {
 /// A text that can't be read or is too short, and whatever keeps the model from running.
 pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let source = read_text(args)?;
-    let window = usize::try_from(args.context)?;
+    let usual = if args.model.model.is_some() { 512 } else { 64 };
+    let window = usize::try_from(args.context.unwrap_or(usual))?;
     let cache = CacheArgs {
         context: window.try_into().ok(),
         kv: args.kv,

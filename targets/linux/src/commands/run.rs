@@ -26,14 +26,15 @@ const MAX_PROMPT_BYTES: u64 = 64 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
+  furlong run 'dim the kitchen lights to forty percent'
   furlong run --model smollm2-q4 --max-tokens 64 'Why is the sky blue?'
   furlong run --model smollm2-q4 --raw --json 'Once upon a time'
   furlong run --model smollm2-q4 - < question.txt
   furlong run --model smollm2-q4 --adapter runs/home 'Turn the heating off in the study'
   furlong run --model smollm2-q4 --adapter none --adapter v1=runs/1 --adapter v2=runs/2 'Hello'
 
-The default temperature of 0 gives the same answer each time. Several adapters answer one after another. Ctrl-C stops the \
-answer (exit code 130).")]
+Without --model the built-in model turns a home command into JSON. The default temperature of 0 gives the same \
+answer each time. Several adapters answer one after another. Ctrl-C stops the answer (exit code 130).")]
 pub struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -86,7 +87,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let template = if args.raw {
         None
     } else {
-        ChatTemplate::load(&args.model.model)?
+        ChatTemplate::load_files(&args.model.files())?
     };
     let choices = adapters::load(&model, &args.adapters)?;
     let load_s = start.elapsed().as_secs_f64();

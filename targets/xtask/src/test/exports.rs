@@ -33,6 +33,8 @@ pub fn check() -> Result<Outcome> {
         let folder = models::export(&exporter, base, weights)?;
         arguments.push(folder.display().to_string());
     }
+    let built_in = workspace::root()?.join("targets/linux/models/home-commands");
+    arguments.push(built_in.display().to_string());
     for (folder, expected) in small(&exporter)? {
         let paths = std::iter::once(folder).chain(expected);
         let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
