@@ -5,7 +5,8 @@ use crate::semihosting::{Console, Counter};
 use core::fmt::Write;
 use core::hint::black_box;
 use furlong_core::attention::{
-    AttentionShape, Q8Rows, Visible, attend, attend_q8, narrow_to_f16, narrow_to_q8, q8_scales,
+    AttentionShape, Q8_POSITIONS, Q8Groups, Visible, attend, attend_q8, narrow_to_f16, q8_scales,
+    store_key, store_value,
 };
 use furlong_core::{Floats, Isa, MatrixMut, activation, argmax, f16, norm, softmax};
 
@@ -155,21 +156,40 @@ fn attention(meter: &Meter, isa: Isa) {
             black_box(&out);
         });
     }
-    let (mut codes, mut scales) = ([0i8; VALUES], [0.0; SCALES]);
-    let rows = codes
-        .chunks_exact_mut(HEAD)
-        .zip(scales.chunks_exact_mut(q8_scales(HEAD)));
-    for (row, (codes, scales)) in rows.enumerate() {
-        let x = numbers::<HEAD>(row as u64);
-        let _ = narrow_to_q8(isa, &x, codes, scales);
+    let (mut key_codes, mut key_scales) = ([0i8; VALUES], [0.0; SCALES]);
+    let (mut value_codes, mut value_scales) = ([0i8; VALUES], [0.0; SCALES]);
+    let (codes, scales) = (Q8_POSITIONS * HEAD, Q8_POSITIONS * q8_scales(HEAD));
+    for position in 0..POSITIONS {
+        let x = numbers::<HEAD>(position as u64);
+        let (group, place) = (position / Q8_POSITIONS, position % Q8_POSITIONS);
+        let (of_codes, of_scales) = (
+            group * codes..(group + 1) * codes,
+            group * scales..(group + 1) * scales,
+        );
+        if let (Some(codes), Some(scales)) = (
+            key_codes.get_mut(of_codes.clone()),
+            key_scales.get_mut(of_scales.clone()),
+        ) {
+            let _ = store_key(isa, &x, place, codes, scales);
+        }
+        if let (Some(codes), Some(scales)) = (
+            value_codes.get_mut(of_codes),
+            value_scales.get_mut(of_scales),
+        ) {
+            let _ = store_value(isa, &x, place, codes, scales);
+        }
     }
-    let rows = Q8Rows {
-        codes: &codes,
-        scales: &scales,
+    let keys = Q8Groups {
+        codes: &key_codes,
+        scales: &key_scales,
+    };
+    let values = Q8Groups {
+        codes: &value_codes,
+        scales: &value_scales,
     };
     meter.count(format_args!("attention/q8/64"), units, || {
         if let Ok(out) = MatrixMut::new(&mut out, 1, 2 * HEAD) {
-            let _ = attend_q8(isa, &shape, &queries, rows, rows, out);
+            let _ = attend_q8(isa, &shape, &queries, keys, values, POSITIONS, out);
         }
         black_box(&out);
     });

@@ -19,10 +19,7 @@ const FAILURE: u8 = 1;
 /// `rest` is called between any two steps, which take milliseconds: the place to feed a watchdog.
 pub fn serve(image: Option<&'static [u8]>, mut rest: impl FnMut()) -> u8 {
     let mut commands = Commands::new();
-    let mut session = match begin(image) {
-        Ok(session) => Some(session),
-        Err(Refusal) => None,
-    };
+    let mut session = begin(image).ok();
     if let Some(prompt) = board::PROMPT {
         return answer(
             session.as_mut(),
