@@ -1,6 +1,8 @@
 //! From a checkpoint to a model folder that a runtime can load.
 
+mod adapters;
 mod metadata;
+mod onnx_adapter;
 mod staging;
 
 use std::cell::Cell;
@@ -11,11 +13,13 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
+use crate::calibrate::{Rounded, Windows, calibrate};
 use crate::card::{self, TrainingRecord};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::graph::{self, Precision, Storage};
 use crate::quantise::Recipe;
+use adapters::Kept;
 use staging::Staging;
 
 /// Name of the model file in a model folder.
@@ -89,6 +93,20 @@ pub enum ZeroPoints {
     Packed,
 }
 
+/// A calibration text.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// The text file.
+    pub text: PathBuf,
+    /// Most tokens of it that are read.
+    pub tokens: usize,
+}
+
+impl Calibration {
+    /// Tokens that are read unless said otherwise.
+    pub const TOKENS: usize = 8192;
+}
+
 /// What to export, how and where to.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -96,6 +114,8 @@ pub struct Request {
     pub base: PathBuf,
     /// PEFT folder whose adapter is merged into the weights.
     pub adapter: Option<PathBuf>,
+    /// PEFT folders whose adapters are kept beside the weights: the graph has slots for them.
+    pub kept_adapters: Vec<PathBuf>,
     /// What the weights become.
     pub weights: Weights,
     /// Whether a q4 export keeps embedding and head in 4 bits too. They are 8 bits otherwise: the
@@ -103,6 +123,8 @@ pub struct Request {
     pub four_bit_embedding: bool,
     /// Zero points of 4-bit linear layers.
     pub zero_points: ZeroPoints,
+    /// A text whose help makes up for errors of rounding.
+    pub calibration: Option<Calibration>,
     /// Columns that share a scale in q8 and q4: one of [`BLOCKS`](crate::quantise::BLOCKS).
     pub block: usize,
     /// Longest sequence to export tables for, in tokens, when it is to be shorter than the model's own.
@@ -173,12 +195,13 @@ pub fn export(
     let architecture = with_context(checkpoint.architecture(), request.context);
     let precision = request.precision();
     precision.check(&architecture, &request.base)?;
+    let kept = Kept::open(&request.kept_adapters, &checkpoint)?;
     let staging = Staging::new(&request.out, request.force)?;
 
     let base_digest = checkpoint.digest();
     let trained = request.adapter.as_deref().unwrap_or(&request.base);
     let training = TrainingRecord::read(trained)?;
-    let metadata = metadata::of(
+    let mut metadata = metadata::of(
         &checkpoint,
         &architecture,
         request,
@@ -186,6 +209,10 @@ pub fn export(
         &base_digest,
         training.as_ref(),
     );
+    if let Some(adapters) = kept.metadata() {
+        metadata.insert("furlong.adapters".to_owned(), adapters);
+    }
+    let rounded = calibrated(request, &checkpoint, precision, progress)?;
     let specs = architecture.tensors();
     let started = Cell::new(0);
     let weights = |name: &str| {
@@ -201,13 +228,20 @@ pub fn export(
         }
     };
     let data = staging.path().join(DATA_FILE);
-    let model = graph::build(&architecture, &weights, precision, &data, metadata.clone())?;
+    let parts = graph::Parts {
+        weights: &weights,
+        precision,
+        rounded: &rounded,
+        slots: &kept.slots(),
+    };
+    let model = graph::build(&architecture, parts, &data, metadata.clone())?;
     write(&staging.path().join(MODEL_FILE), &model.encode_to_vec())?;
     let mut files = vec![MODEL_FILE.to_owned(), DATA_FILE.to_owned()];
     for (name, text) in checkpoint.sidecars().files() {
         write(&staging.path().join(name), text.as_bytes())?;
         files.push(name.to_owned());
     }
+    files.extend(kept.write(staging.path())?);
     files.extend(card::write(staging.path(), &metadata)?.map(str::to_owned));
     let data_bytes = std::fs::metadata(&data).map_err(Error::io(&data))?.len();
     staging.publish()?;
@@ -222,6 +256,38 @@ pub fn export(
         files,
         warnings: warnings(&checkpoint),
     })
+}
+
+/// The matrices that a calibration text helps to round; none without one.
+fn calibrated(
+    request: &Request,
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    progress: &dyn Fn(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Rounded> {
+    let Some(Calibration { text, tokens }) = &request.calibration else {
+        return Ok(Rounded::new());
+    };
+    let Storage::Blocks(recipe) = precision.linear else {
+        return Err(Error::Export {
+            path: text.clone(),
+            reason: "a calibration text helps to round weights, and these aren't rounded; export q4 or q8".to_owned(),
+        });
+    };
+    let windows = Windows::read(text, checkpoint, *tokens)?;
+    calibrate(
+        checkpoint,
+        recipe,
+        precision.block,
+        &windows,
+        &|block, blocks| {
+            progress(Progress {
+                tensor: block,
+                tensors: blocks,
+                name: "calibrating",
+            })
+        },
+    )
 }
 
 /// The architecture with its context cut to `context` tokens.

@@ -1,6 +1,7 @@
 //! Checkpoint in, ONNX out, and figures of how good it is.
 
 pub mod architecture;
+pub mod calibrate;
 pub mod card;
 pub mod checkpoint;
 pub mod comparison;

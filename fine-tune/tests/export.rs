@@ -16,9 +16,11 @@ fn request(name: &str, weights: Weights, out: PathBuf) -> Request {
             .join("../tests/golden")
             .join(name),
         adapter: None,
+        kept_adapters: Vec::new(),
         weights,
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
+        calibration: None,
         block: furlong_fine_tune::quantise::BLOCK,
         context: None,
         out,

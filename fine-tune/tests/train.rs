@@ -208,6 +208,50 @@ fn a_run_that_is_killed_again_and_again_gives_the_same_losses() {
 }
 
 #[test]
+fn an_encoder_learns_pairs_and_keeps_its_pooling() {
+    let home = home();
+    let home = home.path();
+    let base = home.join("base");
+    std::fs::create_dir_all(base.join("1_Pooling")).unwrap();
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/bert-mean");
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "modules.json",
+        "1_Pooling/config.json",
+    ] {
+        std::fs::copy(golden.join(name), base.join(name)).unwrap();
+    }
+    // Its vocabulary is smaller than the tokenizer's, but single bytes are in it.
+    let tokenizer = std::fs::read_to_string(home.join("tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
+    tokenizer["model"]["merges"] = Value::Array(Vec::new());
+    std::fs::write(base.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let pairs: String = ["ab", "cd", "ef", "gh", "ij", "kl"]
+        .iter()
+        .map(|word| {
+            format!(
+                "{{\"anchor\":\"{word}\",\"positive\":\"{}\"}}\n",
+                word.to_uppercase()
+            )
+        })
+        .collect();
+    std::fs::write(home.join("pairs.jsonl"), pairs + "{\"text\":\"alone\"}\n").unwrap();
+    let line = "train --base base --method full --data pairs.jsonl --eval pairs.jsonl --out out --epochs 40 --batch-size 6 \
+                --learning-rate 0.003";
+    let summary = json(home, line);
+    assert_eq!(summary["bad_lines"], 2);
+    let number = |field: &str| summary[field].as_f64().unwrap();
+    assert!(
+        number("eval_loss_before") > 1.0 && number("eval_loss") < 0.2,
+        "{summary}"
+    );
+    // The result is a sentence encoder still: its training can go on, as an adapter.
+    let more = "train --base out --data pairs.jsonl --out more --max-steps 2 --rank 2";
+    assert!(json(home, more)["first_loss"].as_f64().unwrap() < 0.3);
+}
+
+#[test]
 fn two_programs_never_go_on_with_the_same_run() {
     let home = home();
     let metrics = home.path().join("out/training/metrics.jsonl");

@@ -1,6 +1,6 @@
 """Makes the seeds that the fuzz targets start from: one folder for each target, small valid files and a few hostile ones.
 
-    python make.py        needs numpy, onnx, gguf
+    python make.py        needs numpy, onnx, gguf, and the program `furlong` in the path
 
 The seeds are committed; run this only to change them. Inputs that once broke a reader are added by hand.
 """
@@ -8,6 +8,8 @@ The seeds are committed; run this only to change them. Inputs that once broke a 
 import json
 import pathlib
 import shutil
+import subprocess
+import tempfile
 
 import gguf
 import numpy as np
@@ -193,6 +195,36 @@ def make_npz():
         path.rename(path.with_suffix(""))
 
 
+def make_adapters():
+    for target, file in [("adapter", "adapter_model.safetensors"), ("adapter_config", "adapter_config.json")]:
+        (HERE / target).mkdir(exist_ok=True)
+        shutil.copy(GOLDEN / "llama-lora" / file, HERE / target / "llama-lora")
+    patterns = dict(
+        peft_type="LORA",
+        r=4,
+        lora_alpha=6,
+        use_rslora=True,
+        rank_pattern={"q_proj": 4},
+        alpha_pattern={"^model.layers.0.mlp.down_proj": 1},
+        bias="none",
+        init_lora_weights="gaussian",
+    )
+    write("adapter_config", "patterns", json.dumps(patterns).encode())
+
+
+def make_plan():
+    """The tiny chat model as a plan, its tokenizer without the regular expression that plans don't have."""
+    (HERE / "plan").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        model = pathlib.Path(folder) / "model"
+        shutil.copytree(HERE.parent.parent / "targets/linux/tests/data/tiny-chat", model)
+        tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer["pre_tokenizer"]["use_regex"] = False
+        (model / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        options = ["--context", "16", "--tile", "2", "--out", str(HERE / "plan" / "decoder")]
+        subprocess.run(["furlong", "plan", str(model), *options], check=True)
+
+
 def main():
     make_onnx()
     make_external_data()
@@ -200,8 +232,10 @@ def main():
     make_texts()
     make_data()
     make_npz()
+    make_plan()
     (HERE / "safetensors").mkdir(exist_ok=True)
     shutil.copy(GOLDEN / "llama" / "model.safetensors", HERE / "safetensors" / "llama")
+    make_adapters()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Needs torch, transformers, peft, safetensors. The tests need none of them.
 Every folder is a Hugging Face checkpoint plus `expected.safetensors`:
 decoders  input_ids [1, 24], logits [1, 24, vocab];
 encoders  input_ids, attention_mask, token_type_ids [2, 12], last_hidden_state, sentence_embedding.
-`llama-lora` is a PEFT adapter for `llama`, with the logits of base and adapter together.
+`llama-lora` and `gpt2-rslora` are PEFT adapters for `llama` and `gpt2`, with the logits of base and adapter together.
 """
 
 import json
@@ -181,17 +181,16 @@ def bert(name, pooling, normalise):
     )
 
 
-def lora(base):
+def lora(name, base, **settings):
+    """An adapter with weights large enough to matter; `name` is that of its base, and what it is."""
     torch.manual_seed(3)
-    config = LoraConfig(
-        r=4, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"
-    )
+    config = LoraConfig(r=4, lora_alpha=6, task_type="CAUSAL_LM", **settings)
     model = get_peft_model(base, config).eval()
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
+    for parameter_name, parameter in model.named_parameters():
+        if "lora_" in parameter_name:
             parameter.data = torch.randn_like(parameter) * 0.3
-    folder = fresh("llama-lora")
-    config.base_model_name_or_path = "llama"
+    folder = fresh(name)
+    config.base_model_name_or_path = name.split("-")[0]
     model.save_pretrained(folder)
     with torch.no_grad():
         finish(folder, input_ids=IDS, logits=model(IDS).logits)
@@ -199,7 +198,7 @@ def lora(base):
 
 def main():
     base = decoder("llama", LlamaForCausalLM, LlamaConfig(**SMALL, tie_word_embeddings=True))
-    lora(base)
+    lora("llama-lora", base, target_modules=["q_proj", "v_proj", "down_proj"])
     rope = dict(
         rope_type="llama3",
         rope_theta=500.0,
@@ -213,7 +212,10 @@ def main():
     decoder("yarn-rope", LlamaForCausalLM, LlamaConfig(**SMALL, rope_parameters=yarn, tie_word_embeddings=True))
     decoder("qwen2", Qwen2ForCausalLM, Qwen2Config(**SMALL, tie_word_embeddings=False), torch.bfloat16)
     decoder("qwen3", Qwen3ForCausalLM, Qwen3Config(**SMALL, head_dim=16, tie_word_embeddings=True), torch.float16)
-    decoder("gpt2", GPT2LMHeadModel, gpt2_config())
+    base = decoder("gpt2", GPT2LMHeadModel, gpt2_config())
+    # c_attn is one module for queries, keys and values; the head is tied in the base, and changed by itself.
+    modules = ["c_attn", "c_fc", "mlp.c_proj", "lm_head"]
+    lora("gpt2-rslora", base, target_modules=modules, fan_in_fan_out=True, use_rslora=True, rank_pattern={"c_fc": 3})
     sinusoidal()
     bert("bert-mean", "mean_tokens", normalise=True)
     bert("bert-cls", "cls_token", normalise=False)

@@ -1,6 +1,6 @@
 """Checks exported model folders with onnx and ONNX Runtime, against golden results if there are some.
 
-    python check_export.py FOLDER[=EXPECTED.safetensors]...
+    python check_export.py FOLDER[=EXPECTED.safetensors[=WITH_ADAPTER.safetensors]]...
 
 One line for each check; exit status 1 when one fails. f32 exports must meet the expected values to 1e-3; others must be as
 close, relative to the size of the values, as their weights allow.
@@ -64,8 +64,9 @@ def files(checks, folder, model):
 class Decoder:
     """A decoder session that keeps its cache between runs."""
 
-    def __init__(self, session, batch=1):
+    def __init__(self, session, batch=1, options=None):
         self.session = session
+        self.options = options
         self.position = 0
         self.names = [output.name for output in session.get_outputs()]
         self.cache = {
@@ -78,7 +79,7 @@ class Decoder:
         positions = np.arange(self.position, self.position + ids.shape[1], dtype=np.int64)
         positions = np.repeat(positions[None], ids.shape[0], axis=0)
         inputs = {"input_ids": ids, "position_ids": positions, **self.cache}
-        outputs = dict(zip(self.names, self.session.run(None, inputs)))
+        outputs = dict(zip(self.names, self.session.run(None, inputs, self.options)))
         self.cache = {
             name: outputs[name.replace("past_key_values", "present")] for name in self.cache
         }
@@ -100,6 +101,22 @@ def decoder(checks, session, weights, expected):
         checks.close(name, np.concatenate(parts, axis=1), whole, weights)
     both = np.concatenate([ids, ids[:, ::-1]])
     checks.close("two side by side", Decoder(session, batch=2).run(both)[:1], whole, weights)
+
+
+def adapters(checks, session, folder, names, weights, expected):
+    """ONNX Runtime fills the graph's slots from each adapter file, and without one it runs the base."""
+    for name in names:
+        adapter = onnxruntime.LoraAdapter()
+        adapter.Load(str(folder / "adapters" / f"{name}.onnx_adapter"))
+        options = onnxruntime.RunOptions()
+        options.add_active_adapter(adapter)
+        ids = expected["input_ids"]
+        base = Decoder(session).run(ids)
+        checks.close(f"with adapter {name}", Decoder(session, options=options).run(ids), expected["logits"], weights)
+        steps = Decoder(session, options=options)
+        parts = [steps.run(ids[:, i : i + 1]) for i in range(ids.shape[1])]
+        checks.close(f"with adapter {name} token by token", np.concatenate(parts, axis=1), expected["logits"], weights)
+        checks.say("without it again", np.array_equal(Decoder(session).run(ids), base))
 
 
 def encoder(checks, session, weights, expected):
@@ -147,7 +164,7 @@ def card(checks, folder, metadata):
     checks.say("card as RDF", absolute and len(quads) >= written, f"{len(quads)} statements")
 
 
-def check(checks, folder, expected):
+def check(checks, folder, expected, adapted):
     """All checks of one folder."""
     checks.model = folder.name
     path = folder / "model.onnx"
@@ -164,6 +181,9 @@ def check(checks, folder, expected):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     run = decoder if metadata["furlong.kind"] == "decoder" else encoder
     run(checks, session, metadata["furlong.weights"], expected)
+    if adapted:
+        names = [entry["name"] for entry in json.loads(metadata["furlong.adapters"])]
+        adapters(checks, session, folder, names, metadata["furlong.weights"], adapted)
 
 
 def main():
@@ -171,8 +191,9 @@ def main():
         sys.exit(__doc__)
     checks = Checks()
     for argument in sys.argv[1:]:
-        folder, _, expected = argument.partition("=")
-        check(checks, Path(folder), load_file(expected) if expected else None)
+        folder, *references = argument.split("=")
+        expected, adapted = ([load_file(path) for path in references] + [None, None])[:2]
+        check(checks, Path(folder), expected, adapted)
     sys.exit(1 if checks.failed else 0)
 
 

@@ -8,11 +8,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
-use furlong_runtime::{Array, Graph, GraphOptions, KvFormat, LoadOptions, Model};
+use furlong_runtime::{Array, Graph, GraphOptions, KvFormat, LoadOptions, Model, Session};
 use furlong_tests::reference::Reference;
 
 /// Largest difference from the reference in f32.
 const TOLERANCE: f32 = 1e-3;
+/// The same with an adapter beside the model, whose factors have 15 bits and here are as large as the weights.
+const BESIDE: f32 = 4e-3;
 
 const DECODERS: &[&str] = &[
     "llama",
@@ -23,6 +25,8 @@ const DECODERS: &[&str] = &[
     "gpt2",
     "sinusoidal",
 ];
+/// Adapters, with the models that they are for.
+const ADAPTERS: &[(&str, &str)] = &[("llama", "llama-lora"), ("gpt2", "gpt2-rslora")];
 const ENCODERS: &[&str] = &["bert-mean", "bert-cls"];
 
 fn golden(name: &str) -> PathBuf {
@@ -31,21 +35,27 @@ fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn exported(name: &str, adapter: Option<&str>, weights: Weights, home: &Path) -> PathBuf {
-    let out = home.join(format!("{name}-{}", weights.name()));
-    let request = Request {
+fn request(name: &str, adapter: Option<&str>, weights: Weights, home: &Path) -> Request {
+    let out = home.join(format!("{}-{}", adapter.unwrap_or(name), weights.name()));
+    Request {
         base: golden(name),
         adapter: adapter.map(golden),
+        kept_adapters: Vec::new(),
         weights,
         four_bit_embedding: false,
         zero_points: ZeroPoints::Float,
+        calibration: None,
         block: furlong_fine_tune::quantise::BLOCK,
         context: None,
-        out: out.clone(),
-        force: false,
-    };
+        out,
+        force: true,
+    }
+}
+
+fn exported(name: &str, adapter: Option<&str>, weights: Weights, home: &Path) -> PathBuf {
+    let request = request(name, adapter, weights, home);
     export(&request, &|_| ControlFlow::Continue(())).unwrap_or_else(|e| panic!("{name}: {e}"));
-    out
+    request.out
 }
 
 fn load(folder: &Path) -> Model {
@@ -59,7 +69,10 @@ fn load(folder: &Path) -> Model {
 
 /// Logits of all positions, `[tokens, vocab]`, given in chunks of these lengths.
 fn logits(model: &Model, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
-    let mut session = model.session().expect("a decoder");
+    session_logits(&mut model.session().expect("a decoder"), tokens, chunks)
+}
+
+fn session_logits(session: &mut Session, tokens: &[u32], chunks: &[usize]) -> Vec<f32> {
     let mut all = Vec::new();
     let mut rest = tokens;
     for &length in chunks {
@@ -89,14 +102,22 @@ fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
 }
 
 fn check_decoder(name: &str, folder: &Path, expected: &Reference) {
+    check_sessions(
+        name,
+        &|| load(folder).session().expect("a decoder"),
+        expected,
+        TOLERANCE,
+    );
+}
+
+fn check_sessions(name: &str, fresh: &dyn Fn() -> Session, expected: &Reference, tolerance: f32) {
     let (tokens, expected) = (expected.tokens("input_ids"), expected.floats("logits"));
-    let model = load(folder);
     for chunks in [vec![24], vec![7, 5, 12], vec![1; 24]] {
-        let found = logits(&model, &tokens, &chunks);
+        let found = session_logits(&mut fresh(), &tokens, &chunks);
         let worst = largest_difference(&found, &expected);
         println!("{name}, {} chunks: {worst:.1e}", chunks.len());
         assert!(
-            worst <= TOLERANCE,
+            worst <= tolerance,
             "{name} in {} chunks: {worst} from the reference",
             chunks.len()
         );
@@ -119,9 +140,106 @@ fn decoders_give_the_reference_logits() {
 #[test]
 fn a_merged_adapter_gives_the_reference_logits() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let folder = exported("llama", Some("llama-lora"), Weights::F32, home.path());
-    let expected = Reference::open(&golden("llama-lora").join("expected.safetensors"));
-    check_decoder("llama-lora", &folder, &expected);
+    for (base, adapter) in ADAPTERS {
+        let folder = exported(base, Some(adapter), Weights::F32, home.path());
+        let expected = Reference::open(&golden(adapter).join("expected.safetensors"));
+        check_decoder(adapter, &folder, &expected);
+    }
+}
+
+#[test]
+fn an_adapter_beside_the_model_gives_the_reference_logits() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    for (base, adapter) in ADAPTERS {
+        let model = load(&exported(base, None, Weights::F32, home.path()));
+        let loaded = model.load_adapter(&golden(adapter)).expect("an adapter");
+        let fresh = || {
+            let mut session = model.session().expect("a decoder");
+            session
+                .set_adapter(Some(&loaded))
+                .expect("an empty session");
+            session
+        };
+        let expected = Reference::open(&golden(adapter).join("expected.safetensors"));
+        check_sessions(adapter, &fresh, &expected, BESIDE);
+    }
+}
+
+/// Beside quantised weights an adapter is exact and only the base is rounded; merged, their sum is rounded.
+#[test]
+fn beside_quantised_weights_an_adapter_is_as_near_as_merged() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    for (base, adapter) in ADAPTERS {
+        let expected = Reference::open(&golden(adapter).join("expected.safetensors"));
+        let (tokens, expected) = (expected.tokens("input_ids"), expected.floats("logits"));
+        for (weights, bound) in [
+            (Weights::F16, 0.01),
+            (Weights::Q8, 0.06),
+            (Weights::Q4, 0.5),
+        ] {
+            let model = load(&exported(base, None, weights, home.path()));
+            let loaded = model.load_adapter(&golden(adapter)).expect("an adapter");
+            let mut session = model.session().expect("a decoder");
+            session
+                .set_adapter(Some(&loaded))
+                .expect("an empty session");
+            let beside = session_logits(&mut session, &tokens, &[24]);
+            let merged = load(&exported(base, Some(adapter), weights, home.path()));
+            let merged = logits(&merged, &tokens, &[24]);
+            let apart = [&beside, &merged].map(|found| relative_difference(found, &expected));
+            println!(
+                "{adapter} {}: beside {:.1e}, merged {:.1e}",
+                weights.name(),
+                apart[0],
+                apart[1]
+            );
+            assert!(
+                apart[0] <= bound,
+                "{adapter} as {}: {}",
+                weights.name(),
+                apart[0]
+            );
+            let between = relative_difference(&beside, &merged);
+            assert!(
+                between <= apart[0] + apart[1] + 1e-6,
+                "{adapter}: {between}"
+            );
+        }
+    }
+}
+
+/// A graph with slots is the base model to the bit, whatever the slots are for, and the adapter is beside it.
+#[test]
+fn a_kept_adapter_leaves_the_base_as_it_was_and_gives_the_same_as_its_own_folder() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    for (base, adapter) in ADAPTERS {
+        for weights in [Weights::F32, Weights::F16, Weights::Q8, Weights::Q4] {
+            let plain = load(&exported(base, None, weights, home.path()));
+            let request = Request {
+                kept_adapters: vec![golden(adapter)],
+                out: home
+                    .path()
+                    .join(format!("{adapter}-kept-{}", weights.name())),
+                ..request(base, None, weights, home.path())
+            };
+            export(&request, &|_| ControlFlow::Continue(())).expect("an export");
+            let kept = load(&request.out);
+            assert_eq!(kept.report().ops, plain.report().ops);
+            let tokens =
+                Reference::open(&golden(base).join("expected.safetensors")).tokens("input_ids");
+            assert!(logits(&kept, &tokens, &[24]) == logits(&plain, &tokens, &[24]));
+            let with = |model: &Model, folder: &Path| {
+                let adapter = model.load_adapter(folder).expect("an adapter");
+                let mut session = model.session().expect("a decoder");
+                session
+                    .set_adapter(Some(&adapter))
+                    .expect("an empty session");
+                session_logits(&mut session, &tokens, &[24])
+            };
+            let beside = request.out.join("adapters").join(adapter);
+            assert!(with(&kept, &beside) == with(&plain, &golden(adapter)));
+        }
+    }
 }
 
 #[test]

@@ -3,19 +3,22 @@
 //! `FURLONG_FUZZ_SECONDS` says for how long each is fuzzed; `cargo xtask fuzz` sets it.
 
 use std::io::Cursor;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use furlong::npz;
+use furlong_core::plan::{Answer, Event, Plan, PlanError, Session, seal};
 use furlong_fine_tune::checkpoint::Checkpoint;
 use furlong_fine_tune::comparison::preferences;
 use furlong_fine_tune::data::DataFile;
 use furlong_fine_tune::evaluation::read_answers;
+use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
 use furlong_fine_tune::hygiene;
 use furlong_fine_tune::metrics::{self, Sample};
 use furlong_runtime::text::{ChatTemplate, Message, Tokenizer};
-use furlong_runtime::{Graph, GraphOptions, OnnxModel};
+use furlong_runtime::{Graph, GraphOptions, LoadOptions, Model, OnnxModel};
 use furlong_tests::fuzz::Target;
 use furlong_tests::memory::PeakAllocator;
 
@@ -78,6 +81,62 @@ fn safetensors() {
             let config = include_bytes!("../golden/llama/config.json");
             std::fs::write(folder.join("config.json"), config).expect("config written");
             read_all_tensors(folder);
+        });
+    });
+}
+
+/// The model that adapters are loaded beside: an adapter that fits must run, too.
+static ADAPTED: LazyLock<Model> = LazyLock::new(|| {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let request = Request {
+        base: Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/llama"),
+        adapter: None,
+        kept_adapters: Vec::new(),
+        weights: Weights::Q8,
+        four_bit_embedding: false,
+        zero_points: ZeroPoints::Float,
+        calibration: None,
+        block: furlong_fine_tune::quantise::BLOCK,
+        context: None,
+        out: home.path().join("model"),
+        force: false,
+    };
+    export(&request, &|_| ControlFlow::Continue(())).expect("a model");
+    Model::load(&request.out, &LoadOptions::default()).expect("a model")
+});
+
+fn run_adapter(folder: &Path) {
+    let Ok(adapter) = ADAPTED.load_adapter(folder) else {
+        return;
+    };
+    let mut session = ADAPTED.session().expect("a decoder");
+    session
+        .set_adapter(Some(&adapter))
+        .expect("an empty session");
+    session.extend(&[3, 4, 5]).expect("logits");
+}
+
+#[test]
+fn adapter() {
+    LazyLock::force(&ADAPTED);
+    fuzz("adapter", |bytes| {
+        in_folder("adapter_model.safetensors", bytes, |folder| {
+            let config = include_bytes!("../golden/llama-lora/adapter_config.json");
+            std::fs::write(folder.join("adapter_config.json"), config).expect("config written");
+            run_adapter(folder);
+        });
+    });
+}
+
+#[test]
+fn adapter_config() {
+    LazyLock::force(&ADAPTED);
+    fuzz("adapter_config", |bytes| {
+        in_folder("adapter_config.json", bytes, |folder| {
+            let weights = include_bytes!("../golden/llama-lora/adapter_model.safetensors");
+            let path = folder.join("adapter_model.safetensors");
+            std::fs::write(path, weights).expect("weights written");
+            run_adapter(folder);
         });
     });
 }
@@ -159,5 +218,33 @@ fn data() {
                 let _ = metric.score(&metric.measure(&samples).sum());
             }
         });
+    });
+}
+
+/// Bytes of arena that a plan gets, whatever it asks for.
+const ARENA_BYTES: usize = 1 << 20;
+
+/// Answers a prompt with what passes the check.
+fn answer(image: &[u8]) -> Result<(), PlanError> {
+    let plan = Plan::check(image)?;
+    let mut arena = vec![0; plan.arena_bytes().min(ARENA_BYTES)];
+    let mut session = Session::new(plan, &mut arena)?;
+    let mut answer = match Answer::to_text(&mut session, "Off!", 3, None) {
+        Ok(answer) => answer,
+        Err(_) => Answer::to_tokens(&mut session, &[1, 2, 3], 3, None)?,
+    };
+    while !matches!(answer.step(&mut session)?, Event::Finished(_)) {}
+    Ok(())
+}
+
+#[test]
+fn plan() {
+    fuzz("plan", |bytes| {
+        let _ = answer(bytes);
+        // A wrong checksum would hide all else.
+        let mut forged = bytes.to_vec();
+        if seal(&mut forged).is_ok() {
+            let _ = answer(&forged);
+        }
     });
 }

@@ -11,8 +11,10 @@ use crate::architecture::config::Fields;
 use crate::architecture::{Architecture, DecoderFamily};
 use crate::error::{Error, Result};
 
+mod factors;
 mod settings;
 
+pub use factors::Factors;
 pub use settings::Settings;
 
 /// Name of the file of settings in a PEFT folder.

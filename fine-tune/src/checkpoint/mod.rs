@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::architecture::{Architecture, TensorSpec};
 use crate::error::{Error, Result};
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, Factors};
 pub use elements::Elements;
 pub use files::{Mapped, digest};
 pub use sidecars::Sidecars;
@@ -132,6 +132,23 @@ impl Checkpoint {
         adapter.check(&self.shapes)?;
         self.adapter = Some(adapter);
         Ok(())
+    }
+
+    /// Reads a PEFT LoRA folder that is to be kept beside this checkpoint, and checks that it fits. A tied head counts as one of
+    /// its own.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::merge_adapter`].
+    pub fn open_adapter(&self, folder: &Path) -> Result<Adapter> {
+        let adapter = Adapter::open(folder, &self.architecture)?;
+        let mut shapes = self.shapes.clone();
+        if let Some(shape) = self.shapes.get(names::embedding(&self.architecture)) {
+            shapes
+                .entry("lm_head.weight".to_owned())
+                .or_insert_with(|| shape.clone());
+        }
+        adapter.check(&shapes)?;
+        Ok(adapter)
     }
 
     /// The model as types.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use furlong_fine_tune::export::{Progress, Report, Request, Weights, ZeroPoints, export};
+use furlong_fine_tune::export::{
+    Calibration, Progress, Report, Request, Weights, ZeroPoints, export,
+};
 use furlong_fine_tune::quantise::BLOCKS;
 
 use crate::{interrupt, terminal};
@@ -13,16 +15,26 @@ use crate::{interrupt, terminal};
 /// Turn a checkpoint into a model folder: ONNX, weights, tokenizer, model card.
 #[derive(Args)]
 #[command(after_help = "Example:\n  \
-    fine-tune export --base SmolLM2-135M-Instruct.gguf --weights q4 --out models/smollm2-q4\n\n\
+    fine-tune export --base SmolLM2-135M-Instruct.gguf --weights q4 --out models/smollm2-q4\n  \
+    fine-tune export --base SmolLM2-135M-Instruct --adapter runs/home --adapter-mode keep --weights q8 --out models/home\n\n\
     The folder is then ready for `furlong run --model models/smollm2-q4 \"Hello\"`.\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted.")]
 pub struct ExportArguments {
     /// Checkpoint: a Hugging Face folder (config.json, *.safetensors) or a GGUF file.
     #[arg(long, value_name = "PATH")]
     base: PathBuf,
-    /// LoRA adapter to merge: a PEFT folder (adapter_config.json, adapter_model.safetensors).
+    /// LoRA adapter: a PEFT folder (adapter_config.json, adapter_model.safetensors). Several can be kept.
     #[arg(long, value_name = "FOLDER")]
-    adapter: Option<PathBuf>,
+    adapter: Vec<PathBuf>,
+    /// What becomes of the adapter.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "merge",
+        value_name = "merge|keep",
+        requires = "adapter"
+    )]
+    adapter_mode: AdapterModeArgument,
     /// What the weights become.
     #[arg(long, value_enum)]
     weights: WeightsArgument,
@@ -32,6 +44,13 @@ pub struct ExportArguments {
     /// Zero points of a q4 export: `float` loses least, `packed` is smaller and faster in ONNX Runtime.
     #[arg(long, value_enum, default_value = "float", value_name = "float|packed")]
     zero_points: ZeroPointsArgument,
+    /// Text in the model's language, a few thousand words or more: errors of rounding are made up for by its help (GPTQ). For q4
+    /// and q8 of the Llama family.
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// Most tokens of that text to read: more are slower and a little better.
+    #[arg(long, value_name = "TOKENS", default_value_t = Calibration::TOKENS, requires = "calibrate")]
+    calibrate_tokens: usize,
     /// Columns that share a scale in q8 and q4: larger blocks take fewer bytes and suit microcontrollers, and lose more.
     #[arg(long, value_name = "32|64|128", default_value = "32", value_parser = block)]
     block: usize,
@@ -47,6 +66,14 @@ pub struct ExportArguments {
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AdapterModeArgument {
+    /// It is merged into the weights: no cost when the model runs.
+    Merge,
+    /// It stays beside the weights, in adapters/, and is chosen when the model runs.
+    Keep,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,7 +106,8 @@ enum ZeroPointsArgument {
 /// A checkpoint that can't be read, or a folder that can't be written.
 pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let bar = terminal::progress_bar(0, "{bar:30} {pos}/{len} tensors  {wide_msg}");
-    let report = export(&request(arguments), &|progress: Progress<'_>| {
+    let request = request(arguments)?;
+    let report = export(&request, &|progress: Progress<'_>| {
         bar.set_length(progress.tensors as u64);
         bar.set_position(progress.tensor as u64);
         bar.set_message(progress.name.to_owned());
@@ -105,10 +133,19 @@ pub fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(arguments: &ExportArguments) -> Request {
-    Request {
+fn request(arguments: &ExportArguments) -> anyhow::Result<Request> {
+    let (adapter, kept_adapters) = match (arguments.adapter_mode, arguments.adapter.as_slice()) {
+        (AdapterModeArgument::Keep, all) => (None, all.to_vec()),
+        (AdapterModeArgument::Merge, []) => (None, Vec::new()),
+        (AdapterModeArgument::Merge, [only]) => (Some(only.clone()), Vec::new()),
+        (AdapterModeArgument::Merge, _) => {
+            anyhow::bail!("only one adapter can be merged; keep several with --adapter-mode keep")
+        }
+    };
+    Ok(Request {
         base: arguments.base.clone(),
-        adapter: arguments.adapter.clone(),
+        adapter,
+        kept_adapters,
         weights: match arguments.weights {
             WeightsArgument::F32 => Weights::F32,
             WeightsArgument::F16 => Weights::F16,
@@ -120,11 +157,15 @@ fn request(arguments: &ExportArguments) -> Request {
             ZeroPointsArgument::Float => ZeroPoints::Float,
             ZeroPointsArgument::Packed => ZeroPoints::Packed,
         },
+        calibration: arguments.calibrate.clone().map(|text| Calibration {
+            text,
+            tokens: arguments.calibrate_tokens,
+        }),
         block: arguments.block,
         context: arguments.context.map(|tokens| tokens as usize),
         out: arguments.out.clone(),
         force: arguments.force,
-    }
+    })
 }
 
 fn block(text: &str) -> Result<usize, String> {

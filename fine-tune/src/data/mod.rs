@@ -50,6 +50,13 @@ pub enum Content {
         /// What it is.
         label: String,
     },
+    /// `{"anchor", "positive"}`: two sentences that belong together.
+    Pair {
+        /// One of them.
+        anchor: String,
+        /// The other.
+        positive: String,
+    },
     /// `{"text"}`: a text.
     Text(String),
     /// `{"prompt"}`: a text whose continuation isn't known, as in a log of requests.
@@ -71,6 +78,7 @@ impl Content {
         match self {
             Content::Completion { prompt, .. } | Content::Prompt(prompt) => prompt.clone(),
             Content::Labelled { text, .. } | Content::Text(text) => text.clone(),
+            Content::Pair { anchor, .. } => anchor.clone(),
             Content::Messages(turns) => {
                 let asked = match turns.split_last() {
                     Some((last, before)) if last.role == "assistant" => before,
@@ -90,7 +98,7 @@ impl Content {
                 .last()
                 .filter(|turn| turn.role == "assistant")
                 .map(|turn| turn.content.as_str()),
-            Content::Text(_) | Content::Prompt(_) => None,
+            Content::Pair { .. } | Content::Text(_) | Content::Prompt(_) => None,
         }
     }
 
@@ -98,6 +106,7 @@ impl Content {
     pub fn whole(&self) -> String {
         match self {
             Content::Messages(turns) => joined(turns),
+            Content::Pair { anchor, positive } => format!("{anchor}\n{positive}"),
             _ => match self.output() {
                 Some(output) => format!("{}\n{output}", self.input()),
                 None => self.input(),

@@ -57,6 +57,12 @@ fn content(object: &Map<String, Value>) -> Result<Content, String> {
         Some(Value::String(text)) => Ok(text.clone()),
         _ => Err(format!("\"{name}\" must be a text")),
     };
+    if has("anchor") && !["messages", "prompt", "text"].into_iter().any(has) {
+        return Ok(Content::Pair {
+            anchor: text("anchor")?,
+            positive: text("positive")?,
+        });
+    }
     match (has("messages"), has("prompt"), has("text")) {
         (true, false, false) => turns(object.get("messages")).map(Content::Messages),
         (false, true, false) if has("completion") => Ok(Content::Completion {
@@ -73,7 +79,9 @@ fn content(object: &Map<String, Value>) -> Result<Content, String> {
         }),
         (false, false, true) => Ok(Content::Text(text("text")?)),
         _ => Err(
-            "it must have one of: \"messages\"; \"prompt\" and \"completion\"; \"text\"; \"text\" and \"label\"".to_owned(),
+            "it must have one of: \"messages\"; \"prompt\" and \"completion\"; \"text\"; \"text\" and \"label\"; \
+             \"anchor\" and \"positive\""
+                .to_owned(),
         ),
     }
 }

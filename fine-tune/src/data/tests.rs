@@ -36,16 +36,19 @@ fn every_kind_of_line_is_read_and_every_bad_one_named() {
         deep.as_bytes(),
         long.as_bytes(),
         br#"{"text":"last"}"#,
+        br#"{"anchor":"one","positive":"two"}"#,
+        br#"{"anchor":"one"}"#,
     ];
     let file = read(&lines.join(&b'\n')).unwrap();
     let numbers: Vec<usize> = file.examples.iter().map(|example| example.line).collect();
-    assert_eq!(numbers, [1, 3, 4, 5, 20]);
+    assert_eq!(numbers, [1, 3, 4, 5, 20, 21]);
     let mut bad: Vec<usize> = file.bad.iter().map(|bad| bad.line).collect();
     bad.sort_unstable();
-    assert_eq!(bad, (6..=19).collect::<Vec<_>>());
+    assert_eq!(bad, (6..=19).chain([22]).collect::<Vec<_>>());
     assert_eq!(file.bad_count, bad.len());
     let outputs: Vec<_> = file.examples.iter().map(|e| e.content.output()).collect();
-    assert_eq!(outputs, [Some("b"), Some("a"), Some("3"), None, None]);
+    assert_eq!(outputs, [Some("b"), Some("a"), Some("3"), None, None, None]);
+    assert_eq!(file.examples[5].content.whole(), "one\ntwo");
     assert_eq!(file.examples[1].content.input(), "q");
     assert_eq!(file.examples[1].id, "m");
 }

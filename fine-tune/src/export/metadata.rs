@@ -45,8 +45,17 @@ pub(super) fn of(
     if let Some(text) = training.and_then(|training| serde_json::to_string(training).ok()) {
         set("training", &text);
     }
+    let mut linear = recipe(precision.linear, precision.block);
+    if let Some(calibration) = &request.calibration {
+        let text = calibration.text.file_name().unwrap_or_default();
+        linear["rounding"] = json!({
+            "method": "GPTQ: errors are made up for, columns in the order of their inputs' size",
+            "text": text.to_string_lossy(),
+            "tokens": calibration.tokens,
+        });
+    }
     let recipe = json!({
-        "linear": recipe(precision.linear, precision.block),
+        "linear": linear,
         "embedding": recipe(precision.embedding, precision.block),
     });
     set("quantisation", &recipe.to_string());

@@ -8,6 +8,10 @@ use crate::quantise::Recipe;
 
 /// Name of the head's weight.
 const HEAD: &str = "lm_head.weight";
+/// Name of the head.
+const HEAD_MODULE: &str = "lm_head";
+/// Name of what the head makes.
+const LOGITS: &str = "logits";
 
 /// The stored embedding, kept so that a tied head can use it.
 pub(super) enum Embedding {
@@ -50,14 +54,29 @@ impl Exporter<'_> {
 
     /// The logits: `x` times the embedding when it is tied, else the linear layer `lm_head`.
     pub(super) fn head(&mut self, x: &Value, embedding: &Embedding, tied: bool) -> Result<Value> {
+        let Some(change) = self.change(HEAD_MODULE, x)? else {
+            return self.head_product(LOGITS, x, embedding, tied);
+        };
+        let product = self.head_product(HEAD_MODULE, x, embedding, tied)?;
+        Ok(self.add(LOGITS, &product, &change))
+    }
+
+    /// The head's product, by a node called `node`.
+    fn head_product(
+        &mut self,
+        node: &str,
+        x: &Value,
+        embedding: &Embedding,
+        tied: bool,
+    ) -> Result<Value> {
         if !tied {
-            let weight = self.tensor("lm_head.weight")?;
-            return self.product("logits", HEAD, x, weight, self.precision.embedding);
+            let weight = self.tensor(HEAD)?;
+            return self.product(node, HEAD, x, weight, self.precision.embedding);
         }
         let table = match embedding {
             Embedding::Blocks(blocks) => {
                 let blocks = self.shared_head(blocks);
-                return Ok(self.block_product("logits", x, &blocks));
+                return Ok(self.block_product(node, x, &blocks));
             }
             Embedding::Dense(table) if self.precision.embedding == Storage::F16 => {
                 self.widened(table)
@@ -65,7 +84,7 @@ impl Exporter<'_> {
             Embedding::Dense(table) => table.clone(),
         };
         let weight = self.graph.op("Transpose", HEAD, &[&table], &[]);
-        Ok(self.graph.op("MatMul", "logits", &[x, &weight], &[]))
+        Ok(self.graph.op("MatMul", node, &[x, &weight], &[]))
     }
 
     /// Looks rows up in a table in blocks.

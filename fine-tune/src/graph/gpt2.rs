@@ -85,7 +85,8 @@ impl Exporter<'_> {
             };
             self.linear_of(&format!("{fused}.{name}"), x, weight, Some(bias))
         };
-        Ok([part(0, "q")?, part(1, "k")?, part(2, "v")?])
+        let parts = [part(0, "q")?, part(1, "k")?, part(2, "v")?];
+        self.adapted_parts(&fused, x, parts)
     }
 }
 

@@ -28,16 +28,15 @@ impl Exporter<'_> {
     ) -> Result<Value> {
         let name = format!("{module}.weight");
         let product = self.product(module, &name, x, weight, self.precision.linear)?;
-        let Some(bias) = bias else { return Ok(product) };
-        let bias = self
-            .graph
-            .constant_f32(&format!("{module}.bias"), &bias.shape, &bias.data)?;
-        Ok(self.graph.op(
-            "Add",
-            &format!("{module}.add_bias"),
-            &[&product, &bias],
-            &[],
-        ))
+        let product = match bias {
+            None => product,
+            Some(bias) => {
+                let name = format!("{module}.bias");
+                let bias = self.graph.constant_f32(&name, &bias.shape, &bias.data)?;
+                self.add(&format!("{module}.add_bias"), &product, &bias)
+            }
+        };
+        self.adapted(module, x, product)
     }
 
     /// `x · weightᵀ` by a node called `node`, with the weight `[out, in]` called `name` stored as `storage` says.
@@ -79,7 +78,8 @@ impl Exporter<'_> {
             _ => (1, weight.data.len()),
         };
         let block = self.precision.block;
-        let matrix = quantise(&weight.data, rows, cols, recipe, block);
+        let rounded = self.rounded.get(name).cloned();
+        let matrix = rounded.unwrap_or_else(|| quantise(&weight.data, rows, cols, recipe, block));
         let [codes, scales, zeros] = layout.shapes(rows, cols, matrix.bits, block);
         let graph = &mut self.graph;
         let codes = graph.constant(name, Element::U8, &codes, &matrix.codes)?;

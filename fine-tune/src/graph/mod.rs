@@ -4,6 +4,7 @@
 //! modules), the cache is an explicit input and output, and every linear layer is one node, where an
 //! adapter can be attached.
 
+mod adapter;
 mod attention;
 mod bert;
 mod embedding;
@@ -14,12 +15,14 @@ mod llama;
 mod pooling;
 mod positions;
 
+pub use adapter::{Slots, input_names};
+
 use crate::architecture::{Architecture, DecoderConfig, DecoderFamily};
 use crate::checkpoint::Tensor;
 use crate::error::{Error, Result};
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Element, ExternalData, GraphBuilder, Value, WriteError, dims};
-use crate::quantise::{Recipe, quantise, to_f16};
+use crate::quantise::{Quantised, Recipe, quantise, to_f16};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -83,23 +86,43 @@ impl Precision {
 /// Where a graph's weights come from: Hugging Face name in, tensor out.
 pub type Weights<'a> = dyn Fn(&str) -> Result<Tensor> + 'a;
 
-/// Builds the graph of `architecture`. Weights are read from `weights` one at a time and written to the file `data`,
-/// beside which the model is to be stored. `metadata` goes into the model as it is.
+/// What a graph is made of besides its architecture.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// Weights are read one at a time.
+    pub weights: &'a Weights<'a>,
+    /// How they are stored.
+    pub precision: Precision,
+    /// Matrices that have been quantised already, by the names of their weights.
+    pub rounded: &'a BTreeMap<String, Quantised>,
+    /// Modules that can take an adapter.
+    pub slots: &'a Slots,
+}
+
+/// Builds the graph of `architecture`. Weights are written to the file `data`, beside which the model is to be stored. `metadata` goes
+/// into the model as it is.
 ///
 /// # Errors
 /// When a weight can't be read or the data file can't be written.
 pub fn build(
     architecture: &Architecture,
-    weights: &Weights<'_>,
-    precision: Precision,
+    parts: Parts<'_>,
     data: &Path,
     metadata: BTreeMap<String, String>,
 ) -> Result<ModelProto> {
     let graph = GraphBuilder::new(architecture.model_type(), ExternalData::create(data)?);
+    let Parts {
+        weights,
+        precision,
+        rounded,
+        slots,
+    } = parts;
     let mut exporter = Exporter {
         graph,
         weights,
         precision,
+        rounded,
+        slots,
     };
     match architecture {
         Architecture::Decoder(config) => exporter.decoder(config)?,
@@ -113,6 +136,8 @@ struct Exporter<'a> {
     graph: GraphBuilder,
     weights: &'a Weights<'a>,
     precision: Precision,
+    rounded: &'a BTreeMap<String, Quantised>,
+    slots: &'a Slots,
 }
 
 impl Exporter<'_> {

@@ -58,6 +58,8 @@ pub enum Dim {
     Size(usize),
     /// Known when the model runs.
     Symbol(&'static str),
+    /// Known when the model runs, and like no other.
+    Own,
 }
 
 /// Symbols of the dimensions that are known only when the model runs.
@@ -327,10 +329,11 @@ fn value_info(name: &str, element: Element, shape: &[Dim]) -> ValueInfoProto {
     let dim = shape
         .iter()
         .map(|dim| DimensionProto {
-            value: Some(match dim {
-                Dim::Size(size) => DimensionValue::Size(*size as i64),
-                Dim::Symbol(name) => DimensionValue::Symbol((*name).into()),
-            }),
+            value: match dim {
+                Dim::Size(size) => Some(DimensionValue::Size(*size as i64)),
+                Dim::Symbol(name) => Some(DimensionValue::Symbol((*name).into())),
+                Dim::Own => None,
+            },
         })
         .collect();
     ValueInfoProto {

@@ -5,10 +5,13 @@
 //! the products `scale · zero_point` of float zero points) are chosen among the values that f16 holds exactly, so
 //! that a runtime may keep them in half the bytes without loss.
 
+mod factor;
+mod feedback;
 mod four_bits;
 mod grid;
 mod symmetric;
 
+pub use feedback::{Feedback, Moments};
 pub use grid::to_f16;
 
 use rayon::prelude::*;

@@ -10,7 +10,7 @@
 //! - [`linear`] multiplies activations by weights: block-quantised to 8 or 4 bits, f16 or f32. A
 //!   [`LinearKernel`] is chosen once for a weight format and an instruction set, packs the weights
 //!   for it, and multiplies ranges of rows; [`int8`] does the same with one scale a row, for encoders; [`gather`]
-//!   looks up one row.
+//!   looks up one row; [`low_rank`] adds what an adapter changes.
 //! - [`weights`] describes weights as a model file holds them; [`matrix`] is the output view that
 //!   several threads can share.
 //! - [`isa`] names the instruction sets and proves that the CPU has one.
@@ -35,6 +35,7 @@ pub mod gradient;
 pub mod int8;
 pub mod isa;
 pub mod linear;
+pub mod low_rank;
 mod math;
 pub mod matrix;
 pub mod norm;

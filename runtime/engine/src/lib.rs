@@ -7,8 +7,10 @@
 //!    and takes their weights out of the graph.
 //! 3. `weights` packs these once for the kernels of furlong-core, into a file that is mapped from then on.
 //! 4. tract reads the rest, and runs the whole; `ops` are our ops in it.
-//! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length.
+//! 5. `Session` holds what one conversation needs: the cache of keys and values, and its length; an `Adapter`, if it
+//!    is to answer with one.
 
+mod adapter;
 mod array;
 mod compile;
 #[cfg(test)]
@@ -33,6 +35,7 @@ mod session;
 pub mod text;
 mod weights;
 
+pub use adapter::Adapter;
 pub use array::{Array, ArrayData};
 pub use error::Error;
 pub use files::{EmbeddedModel, ModelFiles};

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use tract_core::internal::*;
 
+use crate::adapter::Adapter;
 use crate::model::{Inner, Model, ModelKind};
-use crate::ops::{KvState, Scratch, SessionScratch};
+use crate::ops::{KvState, SessionScratch};
 use crate::profile::{Profile, Recorder};
+use crate::weights::LinearScratch;
 use crate::{Error, plan};
 
 /// Positions whose logits are computed at once when all are wanted.
@@ -20,7 +22,8 @@ pub struct Session {
     state: TypedSimpleState,
     len: usize,
     logits: Vec<f32>,
-    scratch: Scratch,
+    scratch: LinearScratch,
+    adapter: Option<Adapter>,
     recorder: Option<Box<Recorder>>,
 }
 
@@ -99,24 +102,46 @@ impl Session {
             .plan
             .spawn()
             .map_err(|error| Error::run(&error))?;
-        Ok(Session::with_state(model.clone(), state, 0, Vec::new()))
+        Ok(Session::with_state(
+            model.clone(),
+            state,
+            0,
+            Vec::new(),
+            None,
+        ))
     }
 
     fn with_state(
         model: Model,
-        mut state: TypedSimpleState,
+        state: TypedSimpleState,
         len: usize,
         logits: Vec<f32>,
+        adapter: Option<Adapter>,
     ) -> Session {
-        state.turn_state.shared.insert(SessionScratch::default());
-        Session {
+        let mut session = Session {
             model,
             state,
             len,
             logits,
-            scratch: Scratch::default(),
+            scratch: LinearScratch::default(),
+            adapter: None,
             recorder: None,
-        }
+        };
+        session.replace_adapter(adapter);
+        session
+    }
+
+    /// Lets the ops know of another adapter. Their working memory is fresh then.
+    pub(crate) fn replace_adapter(&mut self, adapter: Option<Adapter>) {
+        let layers = adapter.as_ref().map(|adapter| adapter.layers().clone());
+        let shared = &mut self.state.turn_state.shared;
+        shared.insert(SessionScratch::new(layers));
+        self.adapter = adapter;
+    }
+
+    /// The adapter that the session answers with.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
     }
 
     /// The model.
@@ -199,6 +224,7 @@ impl Session {
             self.state.clone(),
             self.len,
             self.logits.clone(),
+            self.adapter.clone(),
         )
     }
 
@@ -332,9 +358,10 @@ impl Session {
             return Ok(());
         };
         self.logits.resize(count * head.rows(), 0.0);
-        let scratch = &mut self.scratch.activations;
+        let adapter = self.adapter.as_ref().and_then(|a| a.layers().head());
+        let (scratch, pool) = (&mut self.scratch, &inner.machine.pool);
         let start = self.recorder.as_ref().map(|_| Instant::now());
-        head.apply(rows, count, &mut self.logits, scratch, &inner.machine.pool)
+        head.apply(rows, count, &mut self.logits, scratch, adapter, pool)
             .map_err(|error| format_err!("the output layer: {error}"))?;
         if let (Some(recorder), Some(start)) = (&mut self.recorder, start) {
             recorder.head(start);

@@ -113,6 +113,40 @@ impl From<Kv> for KvFormat {
     }
 }
 
+/// Which adapters to load beside the model.
+#[derive(Debug, Args)]
+pub struct AdapterArgs {
+    /// LoRA adapter: a PEFT folder, the name of one in the model's adapters/, or `none` for the model alone. May be given
+    /// several times
+    #[arg(long, value_name = "[NAME=]DIR", value_parser = adapter)]
+    pub adapter: Vec<AdapterArg>,
+}
+
+/// An adapter by what it is called and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterArg {
+    /// What it is called here, if not by its folder's name.
+    pub name: Option<String>,
+    /// Its folder, or its name in the model's folder.
+    pub place: PathBuf,
+}
+
+fn adapter(text: &str) -> Result<AdapterArg, Infallible> {
+    let named = text.split_once('=');
+    Ok(
+        match named.filter(|(name, _)| !name.is_empty() && !name.contains(['/', '.'])) {
+            Some((name, place)) => AdapterArg {
+                name: Some(name.to_owned()),
+                place: place.into(),
+            },
+            None => AdapterArg {
+                name: None,
+                place: text.into(),
+            },
+        },
+    )
+}
+
 /// How to choose each token, and when to stop.
 #[derive(Debug, Args)]
 pub struct SamplingArgs {

@@ -1,5 +1,6 @@
 //! `furlong`: runs quantised transformers on ARM and x86-64 Linux.
 
+mod adapters;
 mod arrays;
 mod cli;
 mod commands;

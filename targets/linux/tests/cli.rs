@@ -196,6 +196,76 @@ fn chat_answers_each_line_and_can_forget() {
     assert_ne!(ok(&chat, "Hello!\nHello!\n"), once.repeat(2));
 }
 
+/// A PEFT folder called `name` that changes every block's feed-forward, by numbers that `seed` chooses.
+fn adapter(home: &Path, name: &str, seed: usize) -> String {
+    let folder = home.join(name);
+    std::fs::create_dir(&folder).unwrap();
+    let config = r#"{"peft_type":"LORA","r":2,"lora_alpha":4}"#;
+    std::fs::write(folder.join("adapter_config.json"), config).unwrap();
+    let (mut header, mut data) = (Vec::new(), Vec::new());
+    for (layer, part, shape) in [
+        (0, "A", [2, 64]),
+        (0, "B", [32, 2]),
+        (1, "A", [2, 64]),
+        (1, "B", [32, 2]),
+    ] {
+        let name =
+            format!("base_model.model.model.layers.{layer}.mlp.down_proj.lora_{part}.weight");
+        let start = data.len();
+        for i in 0..shape[0] * shape[1] {
+            let number = ((i * 7919 + seed * 104_729 + layer) % 1013) as f32 / 1013.0 - 0.5;
+            data.extend(number.to_le_bytes());
+        }
+        let end = data.len();
+        header.push(format!(
+            r#""{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    bytes.extend(data);
+    std::fs::write(folder.join("adapter_model.safetensors"), bytes).unwrap();
+    folder.display().to_string()
+}
+
+#[test]
+fn adapters_answer_side_by_side_and_in_turn() {
+    let home = tempfile::tempdir().unwrap();
+    let (one, two) = (
+        adapter(home.path(), "one", 1),
+        adapter(home.path(), "two", 2),
+    );
+    let model = model();
+    let ask = |command: &str, more: &[&str], input: &str| {
+        let arguments = [command, "--model", &model, "--max-tokens", "8"];
+        let prompt: &[&str] = if command == "run" { &["Hello!"] } else { &[] };
+        ok(&[&arguments[..], more, prompt].concat(), input)
+    };
+    let plain = ask("run", &[], "");
+    let [first, second] = [&one, &two].map(|folder| ask("run", &["--adapter", folder], ""));
+    assert!(plain != first && first != second && plain != second);
+    let named = format!("b={two}");
+    let all = ["--adapter", "none", "--adapter", &one, "--adapter", &named];
+    assert_eq!(
+        ask("run", &all, ""),
+        format!("[none]\n{plain}[one]\n{first}[b]\n{second}")
+    );
+    let lines = "/adapter one\nHello!\n/reset\n/adapter none\nHello!\n/reset\n/adapter b\nHello!\n/adapter c\n";
+    assert_eq!(ask("chat", &all, lines), format!("{first}{plain}{second}"));
+
+    for wrong in [
+        vec!["--adapter", "no-such-adapter"],
+        vec!["--adapter", &one, "--adapter", &one],
+        vec!["--adapter", home.path().to_str().unwrap()],
+    ] {
+        let arguments = [&["run", "--model", &model][..], &wrong, &["x"]].concat();
+        let output = furlong(&arguments, "");
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+        assert!(text(&output.stderr).starts_with("error: "), "{wrong:?}");
+    }
+}
+
 #[test]
 fn measuring_commands_fill_their_json() {
     let model = model();

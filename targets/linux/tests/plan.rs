@@ -59,7 +59,7 @@ fn a_board_answers_two_hundred_prompts_as_linux_does() {
     let out = file.to_str().unwrap();
     let output = plan(
         &model_folder,
-        &["--context", "96", "--kv", "q8", "--out", out, "--json"],
+        &["--context", "160", "--kv", "q8", "--out", out, "--json"],
     );
     assert!(
         output.status.success(),
@@ -82,7 +82,7 @@ fn a_board_answers_two_hundred_prompts_as_linux_does() {
 
     let options = LoadOptions {
         kv: KvFormat::Q8,
-        context: Some(96),
+        context: Some(160),
         weights_cache: WeightsCache::Off,
         ..LoadOptions::default()
     };

@@ -30,11 +30,6 @@ pub fn lay_out(rows: &[Vec<&Sample>], multiple: usize) -> Batch {
     batch
 }
 
-/// How many targets count.
-pub fn counted(batch: &Batch) -> f64 {
-    batch.weights.iter().map(|&weight| f64::from(weight)).sum()
-}
-
 /// How many tokens there are without the padding.
 pub fn filled(batch: &Batch) -> usize {
     batch

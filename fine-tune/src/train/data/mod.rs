@@ -12,7 +12,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{counted, filled};
+pub use batch::filled;
 pub use epoch::{Arrangement, Cursor, Epoch};
 pub use sample::{Sample, SampleWriter, TooLong, WriterOptions};
 pub use set::SampleSet;

@@ -107,6 +107,35 @@ impl<'a> SampleWriter<'a> {
         Ok(samples)
     }
 
+    /// The two sentences of a pair, as an encoder reads them: nothing in them is to be written. One that is too long is left out,
+    /// or loses what stands before its last token.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn write_pair(&self, example: &Example) -> Result<[Sample; 2], String> {
+        let Content::Pair { anchor, positive } = &example.content else {
+            return Err("an encoder learns from pairs: \"anchor\" and \"positive\"".to_owned());
+        };
+        Ok([self.sentence(anchor)?, self.sentence(positive)?])
+    }
+
+    fn sentence(&self, text: &str) -> Result<Sample, String> {
+        let mut tokens = self.encode(text, true)?;
+        let (count, most) = (tokens.len(), self.options.max_tokens);
+        if count == 0 {
+            return Err("a sentence of it is empty".to_owned());
+        }
+        if count > most {
+            if self.options.too_long == TooLong::Drop {
+                return Err(too_many(count, most));
+            }
+            tokens.drain(most - 1..count - 1);
+        }
+        let mut sample = Sample::default();
+        sample.extend(tokens, false);
+        Ok(sample)
+    }
+
     fn text(&self, text: &str) -> Result<Sample, String> {
         let mut sample = Sample::default();
         let tokens = self.encode(text, true)?;
@@ -219,11 +248,13 @@ impl<'a> SampleWriter<'a> {
                 // A single token is followed by nothing.
                 Ok(parts.filter(|part| part.tokens.len() > 1).collect())
             }
-            _ => Err(format!(
-                "{count} tokens, more than the {most} of max-tokens; raise it, or cut with too-long"
-            )),
+            _ => Err(too_many(count, most)),
         }
     }
+}
+
+fn too_many(count: usize, most: usize) -> String {
+    format!("{count} tokens, more than the {most} of max-tokens; raise it, or cut with too-long")
 }
 
 impl Sample {

@@ -2,15 +2,18 @@
 
 use furlong_runtime::text::Tokenizer;
 
-use super::{Sample, SampleWriter};
+use super::{Epoch, Sample, SampleWriter};
 use crate::data::{BadLine, DataFile};
 use crate::error::{Error, Result};
+use crate::train::model::Batch;
 
 /// The samples of a data file, in its order.
 #[derive(Debug)]
 pub struct SampleSet {
-    /// The samples.
+    /// The samples; for an encoder the first sentences of pairs.
     pub samples: Vec<Sample>,
+    /// For an encoder the sentences that belong to them.
+    pub partners: Option<Vec<Sample>>,
     /// `sha256:` and the digest of the file.
     pub digest: String,
     /// The lines that can't be used, in their order.
@@ -20,7 +23,7 @@ pub struct SampleSet {
 }
 
 impl SampleSet {
-    /// Writes all examples of a file as samples. Lines that can't be used are listed, and keep nobody from training.
+    /// Writes all examples of a file as samples, or as `pairs` of them. Lines that can't be used are listed, and keep nobody from training.
     ///
     /// # Errors
     /// When no line can be used, or a token id isn't below `vocabulary`: tokenizer and model don't belong together then.
@@ -29,15 +32,24 @@ impl SampleSet {
         writer: &SampleWriter<'_>,
         tokenizer: &Tokenizer,
         vocabulary: usize,
+        pairs: bool,
     ) -> Result<SampleSet> {
         let mut set = SampleSet {
             samples: Vec::with_capacity(file.examples.len()),
+            partners: pairs.then(Vec::new),
             digest: file.digest.clone(),
             bad: file.bad.clone(),
             bad_count: file.bad_count,
         };
         for example in &file.examples {
-            match writer.write(example) {
+            let written = match &mut set.partners {
+                None => writer.write(example),
+                Some(partners) => writer.write_pair(example).map(|[sample, partner]| {
+                    partners.push(partner);
+                    vec![sample]
+                }),
+            };
+            match written {
                 Ok(samples) => set.samples.extend(samples),
                 Err(reason) => {
                     set.bad_count += 1;
@@ -62,11 +74,7 @@ impl SampleSet {
             });
             return refuse(format!("no line can be used{why}"));
         }
-        let largest = set
-            .samples
-            .iter()
-            .flat_map(|s| s.tokens.iter().copied())
-            .max();
+        let largest = set.all().flat_map(|s| s.tokens.iter().copied()).max();
         if let Some(id) = largest.filter(|&id| id as usize >= vocabulary) {
             let token = tokenizer.token(id).unwrap_or_default();
             return refuse(format!(
@@ -79,12 +87,20 @@ impl SampleSet {
 
     /// Tokens in all samples.
     pub fn tokens(&self) -> usize {
-        self.samples.iter().map(|sample| sample.tokens.len()).sum()
+        self.all().map(|sample| sample.tokens.len()).sum()
     }
 
-    /// The longest sample's tokens.
-    pub fn longest(&self) -> usize {
-        let lengths = self.samples.iter().map(|sample| sample.tokens.len());
-        lengths.max().unwrap_or(0)
+    /// Batch `number` of `epoch`, and for pairs that of the partners; `None` past the last.
+    pub fn batch(&self, epoch: &Epoch, number: usize) -> Option<(Batch, Option<Batch>)> {
+        let batch = epoch.batch(number, &self.samples)?;
+        let partners = self.partners.as_deref();
+        Some((
+            batch,
+            partners.and_then(|partners| epoch.batch(number, partners)),
+        ))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().chain(self.partners.iter().flatten())
     }
 }

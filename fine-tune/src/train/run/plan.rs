@@ -3,7 +3,6 @@
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::train::data::{Arrangement, Epoch, Sample};
-use crate::train::model::Batch;
 use crate::train::optimise::{AdamW, Muon, Rules, Schedule, ScheduleKind};
 
 /// What a run is going to do.
@@ -29,6 +28,8 @@ pub struct Plan {
     pub clip_value: f64,
     /// Whether anything is dropped.
     pub dropout: bool,
+    /// What the cosines of pairs are multiplied by.
+    pub pair_scale: f32,
     /// Evaluations without a lower loss after which the run stops; 0 for never.
     pub early_stop: u64,
     /// Checkpoints that are kept.
@@ -113,6 +114,7 @@ impl Plan {
             clip_value: optimiser.clip_value,
             dropout: method.adapter_dropout + method.residual_dropout + method.attention_dropout
                 > 0.0,
+            pair_scale: method.pair_scale as f32,
             early_stop: run.early_stop,
             keep: run.keep as usize,
             eval_every: run.eval_every,
@@ -126,9 +128,8 @@ impl Plan {
     }
 
     /// The batches of an evaluation.
-    pub fn eval_batches<'a>(&self, samples: &'a [Sample]) -> impl Iterator<Item = Batch> + 'a {
-        let epoch = Epoch::ordered(samples, self.arrangement);
-        (0..epoch.len()).filter_map(move |number| epoch.batch(number, samples))
+    pub fn eval_epoch(&self, samples: &[Sample]) -> Epoch {
+        Epoch::ordered(samples, self.arrangement)
     }
 
     /// Whether there is to be an evaluation after `step` steps.

@@ -20,6 +20,7 @@ use super::state::{Origin, State};
 use super::store::{Saved, Store};
 use super::summary::{Summary, losses};
 use super::trainer::{Ended, Progress, Records, Trainer, set_parameters};
+use crate::architecture::Architecture;
 use crate::card::{TrainingRecord, replace};
 use crate::data::{BadLine, DataFile};
 use crate::error::{Error, Result};
@@ -81,6 +82,7 @@ impl Run {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
         };
+        let encoder = matches!(source.architecture(), Architecture::Encoder(_));
         let vocabulary = source.architecture().vocab_size();
         let max_tokens =
             (settings.data.max_tokens as usize).min(source.architecture().context_length());
@@ -94,7 +96,7 @@ impl Run {
         let writer = SampleWriter::new(&source.tokenizer, source.template.as_ref(), options);
         let read = |path: &Path| {
             let file = DataFile::read(path)?;
-            SampleSet::write(&file, &writer, &source.tokenizer, vocabulary)
+            SampleSet::write(&file, &writer, &source.tokenizer, vocabulary, encoder)
         };
         let data = read(data_path)?;
         let mut bad = vec![(data_path.clone(), data.bad.clone(), data.bad_count)];
@@ -148,8 +150,7 @@ impl Run {
         };
         let (samples, tokens) = (data.samples.len(), data.tokens());
         let total = plan.total;
-        let eval = eval.map(|eval| eval.samples);
-        let trainer = Trainer::new(plan, model, optimiser, state, data.samples, eval, records)?;
+        let trainer = Trainer::new(plan, model, optimiser, state, data, eval, records)?;
         Ok(Run {
             files,
             settings,
@@ -169,9 +170,10 @@ impl Run {
         bad.map(|(path, lines, count)| (path.as_path(), lines.as_slice(), *count))
     }
 
-    /// Whether the model has a token that ends a text. Without one it never learns to stop.
+    /// Whether the model has a token that ends a text. Without one a decoder never learns to stop.
     pub fn has_end(&self) -> bool {
-        !self.source.tokenizer.eos_ids().is_empty()
+        matches!(self.source.architecture(), Architecture::Encoder(_))
+            || !self.source.tokenizer.eos_ids().is_empty()
     }
 
     /// Steps that are done, and steps of the whole run.

@@ -144,6 +144,9 @@ pub struct MethodSettings {
     /// The layers that get an adapter, by PEFT's names (q_proj,v_proj), or all-linear.
     #[arg(long, value_name = "NAMES", default_value = "all-linear")]
     pub target_modules: String,
+    /// Encoders: what the cosines of pairs are multiplied by.
+    #[arg(long, value_name = "X", default_value_t = 20.0, value_parser = positive)]
+    pub pair_scale: f64,
     /// What the frozen weights under an adapter are rounded to, so that it learns around the rounding of the model that is shipped.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = BaseWeights::F32)]
     pub base_weights: BaseWeights,

@@ -11,7 +11,7 @@ use super::state::State;
 use super::store::{Arrays, Saved, Store};
 use crate::comparison::Random;
 use crate::error::{Error, Result};
-use crate::train::data::{Epoch, Sample, counted, filled};
+use crate::train::data::{Epoch, SampleSet, filled};
 use crate::train::model::{Gradients, Loss, Model};
 use crate::train::optimise::{Optimiser, clip_norm, clip_value, norm};
 
@@ -22,8 +22,8 @@ pub struct Trainer {
     model: Model,
     optimiser: Optimiser,
     state: State,
-    data: Vec<Sample>,
-    eval: Option<Vec<Sample>>,
+    data: SampleSet,
+    eval: Option<SampleSet>,
     /// The epoch that the run is in.
     epoch: Epoch,
     store: Store,
@@ -84,11 +84,11 @@ impl Trainer {
         model: Model,
         optimiser: Optimiser,
         state: State,
-        data: Vec<Sample>,
-        eval: Option<Vec<Sample>>,
+        data: SampleSet,
+        eval: Option<SampleSet>,
         records: Records,
     ) -> Result<Trainer> {
-        let epoch = plan.epoch(&data, state.cursor.epoch);
+        let epoch = plan.epoch(&data.samples, state.cursor.epoch);
         if state.cursor.batch >= epoch.len() {
             let path = records.store.path(state.step);
             let reason = format!(
@@ -186,18 +186,25 @@ impl Trainer {
         let last = (cursor.batch + self.plan.accumulate).min(self.epoch.len());
         let mut gradients = Gradients::new();
         let mut loss = Loss::default();
-        let (mut tokens, mut targets) = (0, 0.0);
+        let mut tokens = 0;
         for number in cursor.batch..last {
-            let Some(batch) = self.epoch.batch(number, &self.data) else {
+            let Some((batch, partner)) = self.data.batch(&self.epoch, number) else {
                 break;
             };
-            tokens += filled(&batch);
-            targets += counted(&batch);
+            tokens += filled(&batch) + partner.as_ref().map_or(0, filled);
             let drawn = Random::new(self.plan.seed, DROPOUT_STREAM + step).next();
-            let seed = drawn.wrapping_add(number as u64);
-            loss +=
-                self.model
-                    .backward(&batch, self.plan.dropout.then_some(seed), &mut gradients)?;
+            let seed = self
+                .plan
+                .dropout
+                .then_some(drawn.wrapping_add(number as u64));
+            loss += match &partner {
+                None => self.model.backward(&batch, seed, &mut gradients)?,
+                Some(partner) => {
+                    let scale = self.plan.pair_scale;
+                    self.model
+                        .backward_pairs(&batch, partner, scale, seed, &mut gradients)?
+                }
+            };
         }
         gradients.check(self.model.parameters())?;
         self.refuse_lost(step, "loss", loss.mean())?;
@@ -217,7 +224,7 @@ impl Trainer {
         self.advance(last);
         let seconds = start.elapsed().as_secs_f64();
         self.state.step += 1;
-        self.state.targets += targets;
+        self.state.targets += weight;
         self.state.seconds += seconds;
         let speed = tokens as f64 / seconds.max(1e-9);
         self.note_step(loss.mean(), rate, length, speed)?;
@@ -237,7 +244,7 @@ impl Trainer {
         if last >= self.epoch.len() {
             self.state.cursor.epoch += 1;
             self.state.cursor.batch = 0;
-            self.epoch = self.plan.epoch(&self.data, self.state.cursor.epoch);
+            self.epoch = self.plan.epoch(&self.data.samples, self.state.cursor.epoch);
         }
     }
 
@@ -264,10 +271,19 @@ impl Trainer {
     /// Measures the loss on the evaluation's data; the best is kept as a checkpoint.
     fn evaluate(&mut self) -> Result<f64> {
         let start = Instant::now();
-        let samples = self.eval.as_deref().unwrap_or_default();
         let mut loss = Loss::default();
-        for batch in self.plan.eval_batches(samples) {
-            loss += self.model.loss(&batch)?;
+        if let Some(eval) = &self.eval {
+            let epoch = self.plan.eval_epoch(&eval.samples);
+            let batches = (0..epoch.len()).filter_map(|number| eval.batch(&epoch, number));
+            for (batch, partner) in batches {
+                loss += match &partner {
+                    None => self.model.loss(&batch)?,
+                    Some(partner) => {
+                        self.model
+                            .loss_pairs(&batch, partner, self.plan.pair_scale)?
+                    }
+                };
+            }
         }
         let mean = loss.mean();
         self.refuse_lost(self.state.step, "loss of the evaluation", mean)?;

@@ -10,6 +10,7 @@
 
 use super::layout::part_of;
 use crate::math::ROUND;
+use crate::pieces::pieces_mut;
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, IsaKind, WeightFormat};
 
@@ -235,7 +236,11 @@ fn quantise_block<const BLOCK: usize>(x: &[f32; BLOCK]) -> ([u8; BLOCK], Numbers
     let mut codes = [0u8; BLOCK];
     let mut sum = 0i32;
     let part = part_of(BLOCK);
-    for (codes, x) in codes.chunks_exact_mut(part).zip(x.chunks_exact(part)) {
+    for start in (0..BLOCK).step_by(part) {
+        let range = start..start + part;
+        let (Some(codes), Some(x)) = (codes.get_mut(range.clone()), x.get(range)) else {
+            continue;
+        };
         let (evens, odds) = codes.split_at_mut(part / 2);
         for ((even, odd), x) in evens.iter_mut().zip(odds).zip(x.as_chunks::<2>().0) {
             let [first, second] = x.map(|x| (x * inverse + ROUND).to_bits() as u8);
@@ -271,7 +276,7 @@ fn put_plain<const BLOCK: usize>(x: &[f32; BLOCK], place: Place, records: &mut [
 for_each_isa! {
     /// Plain records of one token of a group; the last block is padded with zeros.
     fn quantise_plain<const BLOCK: usize>(x: &[f32], place: Place, records: &mut [u8]) {
-        let mut records = records.chunks_exact_mut(place.size.max(1) * (BLOCK + NUMBER_BYTES));
+        let mut records = pieces_mut(records, place.size * (BLOCK + NUMBER_BYTES));
         let (blocks, rest) = x.as_chunks::<BLOCK>();
         for (x, records) in blocks.iter().zip(records.by_ref()) {
             put_plain(x, place, records);

@@ -9,7 +9,7 @@ use tract_core::internal::*;
 use super::{Machine, SessionScratch, core_error, equal_by_weights, floats};
 use crate::pool::Pool;
 use crate::rewrite::Activation;
-use crate::weights::{PackedMatrix, prepare};
+use crate::weights::{LinearScratch, LowRank, PackedMatrix, SidePath, prepare};
 
 /// Rows that are computed before they are joined, so that they are still in the cache then.
 const ROWS_AT_ONCE: usize = 256;
@@ -21,6 +21,7 @@ const FEW: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct GatedLinear {
     weights: Arc<GatedWeights>,
+    slot: usize,
     activation: Activation,
     isa: Isa,
     pool: Arc<Pool>,
@@ -36,9 +37,10 @@ struct GatedWeights {
 equal_by_weights!(GatedLinear, weights);
 
 impl GatedLinear {
-    /// The layer of two matrices: the gate, and what it gates.
+    /// The layer of two matrices: the gate, and what it gates. Adapters know it as `slot`.
     pub(crate) fn new(
         matrices: Vec<PackedMatrix>,
+        slot: usize,
         activation: Activation,
         machine: &Machine,
     ) -> TractResult<GatedLinear> {
@@ -46,6 +48,7 @@ impl GatedLinear {
             .map_err(|some| format_err!("a gated layer has two parts, not {}", some.len()))?;
         Ok(GatedLinear {
             weights: Arc::new(GatedWeights { gate, up }),
+            slot,
             activation,
             isa: machine.isa,
             pool: machine.pool.clone(),
@@ -55,6 +58,11 @@ impl GatedLinear {
     /// The two matrices.
     pub(crate) fn matrices(&self) -> [&PackedMatrix; 2] {
         [&self.weights.gate, &self.weights.up]
+    }
+
+    /// What adapters know it as.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
     }
 
     fn rows(&self) -> usize {
@@ -69,6 +77,7 @@ impl GatedLinear {
     fn part(
         &self,
         activations: &[u8],
+        side: Option<&SidePath<'_>>,
         tokens: usize,
         rows: Range<usize>,
         out: MatrixMut<'_>,
@@ -90,12 +99,13 @@ impl GatedLinear {
             let len = some.len();
             let gates = gates.get_mut(..tokens * len).unwrap_or_default();
             let ups = ups.get_mut(..tokens * len).unwrap_or_default();
-            for (matrix, values) in [
-                (&self.weights.gate, &mut *gates),
-                (&self.weights.up, &mut *ups),
-            ] {
-                let view = MatrixMut::new(values, tokens, len)?;
-                matrix.multiply(activations, tokens, some.clone(), view)?;
+            let pairs = self.matrices().into_iter().zip([&mut *gates, &mut *ups]);
+            for (index, (matrix, values)) in pairs.enumerate() {
+                let mut view = MatrixMut::new(values, tokens, len)?;
+                matrix.multiply(activations, tokens, some.clone(), view.reborrow())?;
+                if let Some(side) = side {
+                    side.add(index, some.clone(), view)?;
+                }
             }
             let (own, after) = rest.split_at_column(len);
             rest = after;
@@ -132,15 +142,23 @@ impl GatedLinear {
         x: &[f32],
         tokens: usize,
         out: &mut [f32],
-        scratch: &mut crate::weights::Buffer,
+        scratch: &mut LinearScratch,
+        adapter: Option<&LowRank>,
     ) -> Result<(), furlong_core::Error> {
+        let LinearScratch {
+            activations,
+            hidden,
+        } = scratch;
         let kernel = self.weights.gate.kernel();
-        prepare(kernel, x, tokens, self.cols(), scratch, &self.pool)?;
+        prepare(kernel, x, tokens, self.cols(), activations, &self.pool)?;
+        let side = adapter
+            .map(|adapter| adapter.begin(x, tokens, hidden, &self.pool))
+            .transpose()?;
         let out = MatrixMut::new(out, tokens, self.rows())?;
-        let activations: &[u8] = scratch;
+        let activations: &[u8] = activations;
         self.pool
             .for_columns(out, kernel.row_tile(), &|rows, part| {
-                self.part(activations, tokens, rows, part)
+                self.part(activations, side.as_ref(), tokens, rows, part)
             })
     }
 }
@@ -170,8 +188,8 @@ impl EvalOp for GatedLinear {
         let x = floats(&input)?;
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        SessionScratch::with(ctx, |scratch| {
-            self.apply(x, tokens, out, &mut scratch.activations)
+        SessionScratch::with_adapter(ctx, self.slot, |scratch, adapter| {
+            self.apply(x, tokens, out, scratch, adapter)
         })
         .map_err(core_error)?;
         Ok(tvec!(output.into_tvalue()))

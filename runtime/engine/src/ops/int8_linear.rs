@@ -60,7 +60,7 @@ impl EvalOp for Int8Linear {
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
         SessionScratch::with(ctx, |scratch| {
             self.weights
-                .apply(x, tokens, out, &mut scratch.activations, &self.pool)
+                .apply(x, tokens, out, &mut scratch.linear.activations, &self.pool)
         })
         .map_err(core_error)?;
         Ok(tvec!(output.into_tvalue()))

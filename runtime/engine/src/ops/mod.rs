@@ -89,14 +89,15 @@ fn make(
     Ok(match spec {
         OpSpec::Linear(_) => {
             let weights = PackedLinear::new(packed.take(index));
-            Box::new(QuantLinear::new(weights, machine.pool.clone()))
+            Box::new(QuantLinear::new(weights, index, machine.pool.clone()))
         }
         OpSpec::Int8Linear(linear) => {
             let weights = PackedInt8::new(&linear, isa).map_err(core_error)?;
             Box::new(Int8Linear::new(weights, machine.pool.clone()))
         }
         OpSpec::Gated(_, activation) => {
-            Box::new(GatedLinear::new(packed.take(index), activation, machine)?)
+            let matrices = packed.take(index);
+            Box::new(GatedLinear::new(matrices, index, activation, machine)?)
         }
         OpSpec::Gather(source, _) => Box::new(QuantGather::new(packed.table(source))),
         OpSpec::Attention(attention) => Box::new(KvAttention::new(attention, machine)?),

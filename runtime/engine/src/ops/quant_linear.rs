@@ -1,4 +1,4 @@
-//! A linear layer with packed weights of any format: `y = x · Wᵀ + b`.
+//! A linear layer with packed weights of any format: `y = x · Wᵀ + b`, and what the session's adapter adds to it.
 
 use std::sync::Arc;
 
@@ -12,18 +12,25 @@ use crate::weights::PackedLinear;
 #[derive(Debug, Clone)]
 pub(crate) struct QuantLinear {
     weights: Arc<PackedLinear>,
+    slot: usize,
     pool: Arc<Pool>,
 }
 
 equal_by_weights!(QuantLinear, weights);
 
 impl QuantLinear {
-    /// The layer with these weights.
-    pub(crate) fn new(weights: PackedLinear, pool: Arc<Pool>) -> QuantLinear {
+    /// The layer with these weights; adapters know it as `slot`.
+    pub(crate) fn new(weights: PackedLinear, slot: usize, pool: Arc<Pool>) -> QuantLinear {
         QuantLinear {
             weights: Arc::new(weights),
+            slot,
             pool,
         }
+    }
+
+    /// What adapters know it as.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
     }
 
     /// The weights.
@@ -61,9 +68,9 @@ impl EvalOp for QuantLinear {
         let x = floats(&input)?;
         // SAFETY: the tensor was made of this type just above.
         let out = unsafe { output.as_slice_mut_unchecked::<f32>() };
-        SessionScratch::with(ctx, |scratch| {
+        SessionScratch::with_adapter(ctx, self.slot, |scratch, adapter| {
             self.weights
-                .apply(x, tokens, out, &mut scratch.activations, &self.pool)
+                .apply(x, tokens, out, scratch, adapter, &self.pool)
         })
         .map_err(core_error)?;
         Ok(tvec!(output.into_tvalue()))

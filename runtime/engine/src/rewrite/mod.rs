@@ -6,6 +6,7 @@
 //! rotary positions and cache, gated layers), and the output head last.
 
 mod activation;
+mod adapter_slots;
 mod attention;
 mod by_rows;
 mod constants;
@@ -86,6 +87,7 @@ pub(crate) fn rewrite_decoder(mut model: OnnxModel) -> Result<Rewritten, Error> 
 
 fn rewrite_ops(draft: &mut Draft) -> Result<(), Error> {
     constants::lift(draft);
+    adapter_slots::rewrite(draft)?;
     foreign_norm::rewrite(draft)?;
     foreign_int8::rewrite(draft)?;
     linear::rewrite(draft)?;

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::lookup::Lookup;
 use super::{StopStrings, Tokenizer};
-use crate::{Error, Session};
+use crate::{Adapter, Error, Session};
 
 /// How many prompt tokens go to the model between two looks at the cancellation flag.
 const PREFILL_SLICE: usize = 512;
@@ -398,6 +398,17 @@ impl<'a, M: TokenModel> Generator<'a, M> {
         self.logits.extend_from_slice(logits);
         self.held.extend_from_slice(tokens);
         Ok(())
+    }
+}
+
+impl Generator<'_, Session> {
+    /// Forgets what the session holds, and answers with this adapter, or none, from now on.
+    ///
+    /// # Errors
+    /// As [`Session::set_adapter`].
+    pub fn set_adapter(&mut self, adapter: Option<&Adapter>) -> Result<(), Error> {
+        self.reset();
+        self.model.set_adapter(adapter)
     }
 }
 

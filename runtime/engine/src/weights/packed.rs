@@ -7,7 +7,7 @@ use furlong_core::{Isa, LinearKernel, MatrixMut, norm};
 
 use super::contents::Matrix;
 use super::packing::pack_matrix;
-use super::{Buffer, prepare};
+use super::{Buffer, LowRank, prepare};
 use crate::import::TensorBytes;
 use crate::pool::Pool;
 
@@ -25,11 +25,30 @@ pub(crate) struct PackedLinear {
 #[derive(Debug)]
 pub(crate) struct PackedMatrix {
     name: String,
+    parts: Vec<MatrixPart>,
     kernel: LinearKernel,
     rows: usize,
     cols: usize,
     bytes: Storage,
     bias: Option<Arc<[f32]>>,
+}
+
+/// Rows of a packed matrix that were a layer of their own in the model.
+#[derive(Debug)]
+pub(crate) struct MatrixPart {
+    /// The layer's name there.
+    pub name: String,
+    /// Where they are.
+    pub rows: Range<usize>,
+}
+
+/// Working memory of a layer.
+#[derive(Debug, Default)]
+pub(crate) struct LinearScratch {
+    /// Prepared activations.
+    pub activations: Buffer,
+    /// An adapter's products with A.
+    pub hidden: Vec<f32>,
 }
 
 /// Packed bytes.
@@ -83,8 +102,18 @@ impl PackedMatrix {
         let has_bias = matrix.parts.iter().any(|part| part.bias.is_some());
         let biases = matrix.parts.iter().filter_map(|part| part.bias.as_ref());
         let bias = has_bias.then(|| biases.flat_map(|bias| bias.iter().copied()).collect());
+        let mut end = 0;
+        let parts = matrix.parts.iter().map(|part| {
+            let start = end;
+            end += part.weights.rows;
+            MatrixPart {
+                name: part.name.clone(),
+                rows: start..end,
+            }
+        });
         Ok(PackedMatrix {
             name: matrix.name(),
+            parts: parts.collect(),
             kernel: matrix.kernel(isa)?,
             rows: matrix.rows,
             cols: matrix.cols,
@@ -96,6 +125,11 @@ impl PackedMatrix {
     /// What it was called in the model.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The layers of the model that it was made of, from the top down.
+    pub(crate) fn parts(&self) -> &[MatrixPart] {
+        &self.parts
     }
 
     /// The kernel that multiplies it.
@@ -183,7 +217,7 @@ impl PackedLinear {
         layout.unpack_row(matrix.bytes.as_slice(), self.rows, self.cols, row, out)
     }
 
-    /// `out = x · Wᵀ + b`, for `x` `[tokens, cols]` and `out` `[tokens, rows]`.
+    /// `out = x · Wᵀ + b`, for `x` `[tokens, cols]` and `out` `[tokens, rows]`, and what an adapter adds to it.
     ///
     /// `scratch` holds the prepared activations meanwhile.
     pub(crate) fn apply(
@@ -191,12 +225,20 @@ impl PackedLinear {
         x: &[f32],
         tokens: usize,
         out: &mut [f32],
-        scratch: &mut Buffer,
+        scratch: &mut LinearScratch,
+        adapter: Option<&LowRank>,
         pool: &Pool,
     ) -> Result<(), CoreError> {
+        let LinearScratch {
+            activations: scratch,
+            hidden,
+        } = scratch;
+        let side = adapter
+            .map(|adapter| adapter.begin(x, tokens, hidden, pool))
+            .transpose()?;
         let mut rest = MatrixMut::new(out, tokens, self.rows)?;
         let mut prepared = None;
-        for matrix in &self.matrices {
+        for (index, matrix) in self.matrices.iter().enumerate() {
             let kernel = &matrix.kernel;
             if prepared != Some(kernel.activation_layout()) {
                 prepare(kernel, x, tokens, self.cols, scratch, pool)?;
@@ -205,8 +247,12 @@ impl PackedLinear {
             let (own, after) = rest.split_at_column(matrix.rows);
             rest = after;
             let activations: &[u8] = scratch;
-            pool.for_columns(own, kernel.row_tile(), &|rows, part| {
-                matrix.multiply(activations, tokens, rows, part)
+            pool.for_columns(own, kernel.row_tile(), &|rows, mut part| {
+                matrix.multiply(activations, tokens, rows.clone(), part.reborrow())?;
+                match &side {
+                    Some(side) => side.add(index, rows, part),
+                    None => Ok(()),
+                }
             })?;
         }
         Ok(())

@@ -18,8 +18,8 @@ use furlong_runtime::{Model, ModelKind, Profile, Session};
 use serde::Serialize;
 
 use super::bench_encoder;
-use crate::cli::{CacheArgs, ModelArgs};
-use crate::{model, profile, text};
+use crate::cli::{AdapterArgs, CacheArgs, ModelArgs};
+use crate::{adapters, model, profile, text};
 
 /// Measure a model's speed
 #[derive(Debug, Args)]
@@ -38,6 +38,8 @@ pub struct BenchArgs {
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     /// Tokens of the prompt
     #[arg(short, value_name = "N", default_value = "128")]
     prompt: NonZeroUsize,
@@ -123,8 +125,8 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let (model, tokenizer) = model::any_and_tokenizer(&args.model, &args.cache)?;
     if model.kind() == ModelKind::Encoder {
-        if args.profile || args.depth > 0 {
-            bail!("--profile and --depth are for models that generate text");
+        if args.profile || args.depth > 0 || !args.adapters.adapter.is_empty() {
+            bail!("--profile, --depth and --adapter are for models that generate text");
         }
         bench_encoder::run(args, &model, start)?;
         return Ok(ExitCode::SUCCESS);
@@ -141,6 +143,11 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     }
     let tokens = prompt_tokens(&model, prompt);
     let mut session = model.session()?;
+    match adapters::load(&model, &args.adapters)?.as_slice() {
+        [] => {}
+        [only] => session.set_adapter(only.adapter.as_ref())?,
+        _ => bail!("one adapter is measured at a time"),
+    }
     let first = largest(session.extend(&tokens)?);
     let ttft_s = start.elapsed().as_secs_f64();
 

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use furlong_runtime::text::{ChatTemplate, FinishReason, Generator, Message};
 
-use crate::cli::{CacheArgs, ModelArgs, SamplingArgs};
+use crate::adapters;
+use crate::cli::{AdapterArgs, CacheArgs, ModelArgs, SamplingArgs};
 use crate::failure::{Hint, INTERRUPTED};
 use crate::interrupt::Answering;
 use crate::model;
@@ -20,14 +21,18 @@ use crate::model;
 Example:
   furlong chat --model smollm2-q4 --system 'You answer in one sentence.'
   printf 'Hello!\\nWhat did I say?\\n' | furlong chat --model smollm2-q4
+  furlong chat --model smollm2-q4 --adapter pirate=runs/1 --adapter poet=runs/2
 
-One line is one turn. /reset forgets the conversation, /quit or the end of the input ends it. Ctrl-C stops an answer; \
+One line is one turn. /reset forgets the conversation, /quit or the end of the input ends it. The first adapter answers; \
+/adapter NAME lets another one go on, `/adapter none` the model alone. Ctrl-C stops an answer; \
 between answers it ends the program (exit code 130).")]
 pub struct ChatArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// What the model is told before the first turn
@@ -48,7 +53,11 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
             "`furlong run --raw` lets the model continue a text".to_owned(),
         ))?;
     let options = args.sampling.options();
+    let choices = adapters::load(&model, &args.adapters)?;
     let mut generator = Generator::new(model.session()?, &tokenizer);
+    if let Some(first) = choices.first() {
+        generator.set_adapter(first.adapter.as_ref())?;
+    }
     let opening: Vec<Message> = args
         .system
         .iter()
@@ -74,6 +83,15 @@ pub fn run(args: &ChatArgs) -> Result<ExitCode> {
             "/reset" => {
                 messages.clone_from(&opening);
                 generator.reset();
+                continue;
+            }
+            line if line.starts_with("/adapter") => {
+                let name = line.trim_start_matches("/adapter").trim();
+                match adapters::choose(&choices, name) {
+                    // What was said is read again, with the new adapter.
+                    Ok(adapter) => generator.set_adapter(adapter)?,
+                    Err(error) => eprintln!("{error}"),
+                }
                 continue;
             }
             text => messages.push(Message::new("user", text)),

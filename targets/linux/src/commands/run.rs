@@ -7,11 +7,14 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use furlong_runtime::Profile;
-use furlong_runtime::text::{ChatTemplate, FinishReason, Generation, Generator, Message};
+use furlong_runtime::text::{
+    ChatTemplate, FinishReason, GenerateOptions, Generation, Generator, Message, Tokenizer,
+};
+use furlong_runtime::{Profile, Session};
 use serde::Serialize;
 
-use crate::cli::{CacheArgs, ModelArgs, SamplingArgs};
+use crate::adapters::{self, Choice};
+use crate::cli::{AdapterArgs, CacheArgs, ModelArgs, SamplingArgs};
 use crate::failure::INTERRUPTED;
 use crate::interrupt::Answering;
 use crate::{model, profile};
@@ -27,13 +30,18 @@ Example:
   furlong run --model smollm2-q4 --max-tokens 64 'Why is the sky blue?'
   furlong run --model smollm2-q4 --raw --json 'Once upon a time'
   furlong run --model smollm2-q4 - < question.txt
+  furlong run --model smollm2-q4 --adapter runs/home 'Turn the heating off in the study'
+  furlong run --model smollm2-q4 --adapter none --adapter v1=runs/1 --adapter v2=runs/2 'Hello'
 
-Without --model the built-in model turns a home command into JSON. The default temperature of 0 gives the same answer each time. Ctrl-C stops the answer (exit code 130).")]
+Without --model the built-in model turns a home command into JSON. The default temperature of 0 gives the same answer each \
+time. Several adapters answer one after another. Ctrl-C stops the answer (exit code 130).")]
 pub struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Continue the prompt as it stands, without the model's chat template
@@ -58,6 +66,8 @@ pub struct RunArgs {
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Output<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<&'a str>,
     #[serde(flatten)]
     generation: &'a Generation,
     load_s: f64,
@@ -79,6 +89,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     } else {
         ChatTemplate::load_files(&args.model.files())?
     };
+    let choices = adapters::load(&model, &args.adapters)?;
     let load_s = start.elapsed().as_secs_f64();
 
     let prompt = match &template {
@@ -94,15 +105,58 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     options.ignore_eos = args.ignore_eos;
     options.continues = template.is_none();
 
+    let asked = Asked {
+        args,
+        prompt,
+        options,
+        load_s,
+    };
+    if choices.is_empty() {
+        return answer(&asked, model.session()?, &tokenizer, None);
+    }
+    for choice in &choices {
+        let mut session = model.session()?;
+        session.set_adapter(choice.adapter.as_ref())?;
+        if choices.len() > 1 && !args.json {
+            writeln!(io::stdout(), "[{}]", choice.name.escape_debug())?;
+        }
+        let code = answer(&asked, session, &tokenizer, Some(choice))?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What all adapters are asked.
+struct Asked<'a> {
+    args: &'a RunArgs,
+    prompt: Vec<u32>,
+    options: GenerateOptions,
+    load_s: f64,
+}
+
+/// Answers with one session.
+fn answer(
+    asked: &Asked<'_>,
+    mut session: Session,
+    tokenizer: &Tokenizer,
+    choice: Option<&Choice>,
+) -> Result<ExitCode> {
+    let Asked {
+        args,
+        prompt,
+        options,
+        load_s,
+    } = asked;
     let mut stdout = io::stdout().lock();
     let mut write_error = None;
-    let mut session = model.session()?;
     if args.profile {
         session.start_profile();
     }
-    let mut generator = Generator::new(session, &tokenizer);
+    let mut generator = Generator::new(session, tokenizer);
     let answering = Answering::begin();
-    let generation = generator.generate(&prompt, &options, answering.cancelled(), |piece| {
+    let generation = generator.generate(prompt, options, answering.cancelled(), |piece| {
         if args.json {
             return ControlFlow::Continue(());
         }
@@ -121,8 +175,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let profile = generator.model().profile();
     if args.json {
         let output = Output {
+            adapter: choice.map(|choice| choice.name.as_str()),
             generation: &generation,
-            load_s,
+            load_s: *load_s,
             profile,
         };
         serde_json::to_writer(&mut stdout, &output).map_err(io::Error::from)?;

@@ -36,7 +36,9 @@ pub fn check() -> Result<Outcome> {
     let built_in = workspace::root()?.join("targets/linux/models/home-commands");
     arguments.push(built_in.display().to_string());
     for (folder, expected) in small(&exporter)? {
-        arguments.push(format!("{}={}", folder.display(), expected.display()));
+        let paths = std::iter::once(folder).chain(expected);
+        let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+        arguments.push(paths.join("="));
     }
     say(format!(
         "parity: onnx and ONNX Runtime on {} exports",
@@ -66,8 +68,9 @@ pub fn check() -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Exports of the checkpoints in tests/golden, each with the file of expected results.
-fn small(exporter: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// Exports of the checkpoints in tests/golden, each with the files of expected results: the model's, and for adapters that are kept,
+/// those with the adapter.
+fn small(exporter: &Path) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
     let golden = workspace::root()?.join("tests/golden");
     let out = workspace::target()?.join("golden-exports");
     fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
@@ -82,6 +85,7 @@ fn small(exporter: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     for folder in folders {
         let name = folder.file_name().context("a folder has a name")?;
         let name = name.to_string_lossy();
+        let expected = |folder: &Path| folder.join("expected.safetensors");
         // An adapter is named after the checkpoint that it belongs to.
         let is_adapter = folder.join("adapter_config.json").is_file();
         let base = match name.split_once('-') {
@@ -89,15 +93,23 @@ fn small(exporter: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
             _ => folder.clone(),
         };
         for weights in WEIGHTS {
+            let export = |to: &Path, more: &[&str]| {
+                let mut export = Command::new(exporter);
+                export.args(["export", "--force", "--weights", weights, "--base"]);
+                export.arg(&base).arg("--out").arg(to).args(more);
+                if is_adapter {
+                    export.arg("--adapter").arg(&folder);
+                }
+                shell::quiet(&mut export)
+            };
             let to = out.join(format!("{name}-{weights}"));
-            let mut export = Command::new(exporter);
-            export.args(["export", "--force", "--weights", weights, "--base"]);
-            export.arg(&base).arg("--out").arg(&to);
+            export(&to, &[])?;
+            found.push((to, vec![expected(&folder)]));
             if is_adapter {
-                export.arg("--adapter").arg(&folder);
+                let to = out.join(format!("{name}-kept-{weights}"));
+                export(&to, &["--adapter-mode", "keep"])?;
+                found.push((to, vec![expected(&base), expected(&folder)]));
             }
-            shell::quiet(&mut export)?;
-            found.push((to, folder.join("expected.safetensors")));
         }
     }
     Ok(found)
