@@ -2,10 +2,13 @@
 
 use criterion::{BenchmarkId, Throughput};
 use furlong_benches::{Clock, Suite, inputs};
-use furlong_core::attention::{AttentionShape, Visible, attend};
+use furlong_core::attention::{
+    AttentionShape, Q8_POSITIONS, Q8Groups, Visible, attend, attend_q8, q8_columns, q8_scales,
+    store_key, store_value,
+};
 use furlong_core::{
-    BlockWeights, Floats, Isa, LinearKernel, MatrixMut, Weights, ZeroPoints, activation, argmax,
-    f16, norm,
+    BlockWeights, Error, Floats, Isa, LinearKernel, MatrixMut, Weights, ZeroPoints, activation,
+    argmax, f16, norm,
 };
 
 /// The linear maps of a layer and the head: output rows, input columns.
@@ -118,17 +121,19 @@ impl Quantised {
     }
 }
 
-/// All heads of a layer for one token, over a cache of f16.
+/// All heads of a layer for one token, over a cache of f16 and one of 8 bits.
 fn attention(clock: &Clock, suite: &mut Suite, isa: Isa) {
-    const HEADS: usize = 3;
+    const KV_HEADS: usize = 3;
+    const GROUP: usize = 3;
+    const DIM: usize = 64;
     let mut group = suite.benchmark_group("attention");
-    for positions in [64, 512] {
+    for positions in [64, 512, 2048] {
         let shape = AttentionShape {
             tokens: 1,
-            group: 3,
-            head_dim: 64,
-            value_dim: 64,
-            query_stride: 9 * 64,
+            group: GROUP,
+            head_dim: DIM,
+            value_dim: DIM,
+            query_stride: KV_HEADS * GROUP * DIM,
             scale: 0.125,
             softcap: None,
             visible: Visible::Causal {
@@ -136,29 +141,73 @@ fn attention(clock: &Clock, suite: &mut Suite, isa: Isa) {
                 window: None,
             },
         };
-        let queries = inputs::floats(9 * 64);
-        let cache: Vec<f16> = inputs::floats(positions * 64)
-            .into_iter()
-            .map(f16::from_f32)
-            .collect();
-        let mut out = vec![0.0; 3 * 64];
+        let queries = inputs::floats(KV_HEADS * GROUP * DIM);
+        let cache = inputs::floats(positions * DIM);
+        let half: Vec<f16> = cache.iter().map(|&x| f16::from_f32(x)).collect();
+        let mut out = vec![0.0; GROUP * DIM];
         let mut meter = clock.meter();
         group.bench_function(BenchmarkId::new("f16", positions), |bencher| {
             meter.measure(bencher, || {
-                for _ in 0..HEADS {
-                    let out = MatrixMut::new(&mut out, 1, 3 * 64).expect("sizes agree");
-                    attend(
-                        isa,
-                        &shape,
-                        &queries,
-                        Floats::F16(&cache),
-                        Floats::F16(&cache),
-                        out,
-                    )
-                    .expect("sizes agree");
+                for _ in 0..KV_HEADS {
+                    let out = MatrixMut::new(&mut out, 1, GROUP * DIM).expect("sizes agree");
+                    let half = Floats::F16(&half);
+                    attend(isa, &shape, &queries, half, half, out).expect("sizes agree");
                 }
             });
         });
+        let keys = Groups::new(isa, &cache, DIM, store_key);
+        let values = Groups::new(isa, &cache, DIM, store_value);
+        let mut meter = clock.meter();
+        group.bench_function(BenchmarkId::new("q8", positions), |bencher| {
+            meter.measure(bencher, || {
+                for _ in 0..KV_HEADS {
+                    let out = MatrixMut::new(&mut out, 1, GROUP * DIM).expect("sizes agree");
+                    let (keys, values) = (keys.view(), values.view());
+                    attend_q8(isa, &shape, &queries, keys, values, positions, out)
+                        .expect("sizes agree");
+                }
+            });
+        });
+    }
+}
+
+/// One head's keys or values in 8 bits.
+struct Groups {
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+/// Writes a row of `[columns]` into a group's codes and scales: keys and values differ.
+type Store = fn(Isa, &[f32], usize, &mut [i8], &mut [f32]) -> Result<(), Error>;
+
+impl Groups {
+    fn new(isa: Isa, x: &[f32], columns: usize, store: Store) -> Self {
+        let groups = (x.len() / columns).div_ceil(Q8_POSITIONS);
+        let (codes, scales) = (
+            Q8_POSITIONS * q8_columns(columns),
+            Q8_POSITIONS * q8_scales(columns),
+        );
+        let mut cache = Self {
+            codes: vec![0; groups * codes],
+            scales: vec![0.0; groups * scales],
+        };
+        let to = cache
+            .codes
+            .chunks_mut(codes)
+            .zip(cache.scales.chunks_mut(scales));
+        for (rows, (codes, scales)) in x.chunks(Q8_POSITIONS * columns).zip(to) {
+            for (place, row) in rows.chunks(columns).enumerate() {
+                store(isa, row, place, codes, scales).expect("sizes agree");
+            }
+        }
+        cache
+    }
+
+    fn view(&self) -> Q8Groups<'_> {
+        Q8Groups {
+            codes: &self.codes,
+            scales: &self.scales,
+        }
     }
 }
 

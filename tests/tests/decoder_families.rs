@@ -13,8 +13,9 @@ use furlong_tests::reference::Reference;
 
 /// Largest difference from the reference in f32.
 const TOLERANCE: f32 = 1e-3;
-/// The same with an adapter beside the model, whose factors have 15 bits and here are as large as the weights.
-const BESIDE: f32 = 4e-3;
+/// The same with an adapter beside the model, whose factors have 15 bits and here are as large as the weights, or larger: rsLoRA's
+/// scale falls slower with the rank.
+const BESIDE: f32 = 1e-2;
 
 const DECODERS: &[&str] = &[
     "llama",

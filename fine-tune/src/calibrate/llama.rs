@@ -58,12 +58,12 @@ impl<'c> Llama<'c> {
         let mut x = Vec::with_capacity(windows.tokens.len() * hidden);
         for &token in &windows.tokens {
             let start = token as usize * hidden;
-            let row = table.data.get(start..start + hidden).ok_or_else(|| {
-                Error::Runtime(furlong_runtime::Error::Token {
+            let row = table.data.get(start..start + hidden).ok_or(Error::Runtime(
+                furlong_runtime::Error::Token {
                     token,
                     vocab_size: config.vocab_size,
-                })
-            })?;
+                },
+            ))?;
             x.extend(row.iter().map(|value| value * config.embedding_scale));
         }
         let mut rotary = None;

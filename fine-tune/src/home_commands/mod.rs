@@ -1,7 +1,7 @@
 //! Spoken home commands and what they mean: the data that the built-in model learns from.
 //!
-//! A grammar of phrasings ([`grammar`]) is expanded at random, its slots are filled ([`slots`]) with what people say for
-//! rooms, levels, times and so on, and the result is roughened ([`noise`]) the way speech recognition and haste do it.
+//! A grammar of phrasings (`grammar`) is expanded at random, its slots are filled (`slots`) with what people say for
+//! rooms, levels, times and so on, and the result is roughened (`noise`) the way speech recognition and haste do it.
 //! Each example is a command and one line of JSON, as docs/home-commands.md lists them.
 //!
 //! The three splits have a grammar each. What another split's grammar could have said as well is thrown away, so a command of

@@ -366,7 +366,7 @@ mod tests {
         let isa = Isa::detect();
         let (mut codes, mut scales) = (vec![0; up_len(40, 4).unwrap()], vec![0.0; 40]);
         pack_up(&[0.0; 160], 4, &mut codes, &mut scales).unwrap();
-        let mut up = |range: Range<usize>, out: usize| {
+        let up = |range: Range<usize>, out: usize| {
             super::up(isa, &codes, &scales, &[1.0; 4], range, &mut vec![0.0; out])
         };
         assert_eq!(up(32..40, 8), Ok(()));

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use furlong_core::Isa;
+use furlong_core::attention::{q8_columns, q8_scales};
 use serde::Serialize;
 
 /// How the cache stores keys and values.
@@ -25,7 +26,7 @@ impl KvFormat {
         match self {
             KvFormat::F16 => head_dim * 2,
             KvFormat::F32 => head_dim * 4,
-            KvFormat::Q8 => head_dim + 4 * furlong_core::attention::q8_scales(head_dim),
+            KvFormat::Q8 => q8_columns(head_dim) + 4 * q8_scales(head_dim),
         }
     }
 }

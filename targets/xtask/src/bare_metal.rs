@@ -125,7 +125,15 @@ pub fn build(board: &Board) -> Result<PathBuf> {
 }
 
 /// The command that runs the program's task on the emulated board; with a folder, the emulator counts into the file `counter` there.
-fn command(board: &Board, program: &Path, task: &str, counter: Option<&Path>) -> Result<Command> {
+///
+/// # Errors
+/// When the board isn't emulated, or the plugin can't be built.
+pub fn command(
+    board: &Board,
+    program: &Path,
+    task: &str,
+    counter: Option<&Path>,
+) -> Result<Command> {
     let (emulator, machine, cpu) =
         emulator(board).with_context(|| format!("{}: isn't emulated", board.id))?;
     // Without a device of its own the program's text would go to the emulator's errors.

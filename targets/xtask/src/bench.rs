@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the criterion benches on a board, their results kept and shown.
 
-use crate::board::{Board, Runner};
+use crate::board::{Board, Runner, WORKSPACE};
 use crate::compare::{self, Comparison};
 use crate::history::{History, Run};
 use crate::models::{self, Base};
@@ -30,6 +30,9 @@ pub struct Options {
     /// Run only benches whose name contains this
     #[arg(long)]
     filter: Option<String>,
+    /// Only single ops: builds in a minute, without the engine and without models
+    #[arg(long)]
+    ops: bool,
     /// Show the results without keeping them
     #[arg(long)]
     dry: bool,
@@ -37,7 +40,7 @@ pub struct Options {
     #[arg(long, value_name = "OLD")]
     compare: Option<String>,
     /// Measure nothing: compare the newest results that are kept
-    #[arg(long, requires = "compare", conflicts_with_all = ["filter", "dry"])]
+    #[arg(long, requires = "compare", conflicts_with_all = ["filter", "ops", "dry"])]
     kept: bool,
 }
 
@@ -56,7 +59,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let runs = match options.kept {
         true => history.newest_runs(),
-        false => measure_all(&board, options.filter.as_deref())?,
+        false => measure_all(&board, options)?,
     };
     let comparison = show_changes(old.as_ref().unwrap_or(&history), &runs);
     if !options.dry && !options.kept {
@@ -107,7 +110,8 @@ fn show_changes(old: &History, runs: &[Run]) -> Comparison {
 }
 
 /// Runs the benches, once for each clock of the board.
-fn measure_all(board: &Board, filter: Option<&str>) -> Result<Vec<Run>> {
+fn measure_all(board: &Board, options: &Options) -> Result<Vec<Run>> {
+    let filter = options.filter.as_deref();
     if bare_metal::takes(board) {
         say(format!(
             "bench: kernels on {}, counting instructions",
@@ -115,19 +119,26 @@ fn measure_all(board: &Board, filter: Option<&str>) -> Result<Vec<Run>> {
         ));
         return Ok(vec![bare_metal::count(board, filter)?]);
     }
-    python::bare()?;
-    let exporter = models::exporter()?;
-    for (base, weights) in MODELS {
-        models::export(&exporter, base, weights)?;
-    }
-    say(format!(
-        "bench: building for {} ({})",
-        board.name, board.core
-    ));
-    let programs = board
-        .builder()?
-        .programs("bench", &["--benches", "--no-run"])?;
-    let models = board.deliver(&models::folder()?)?;
+    let built = |scope: &[&str], args: &[&str]| {
+        say(format!(
+            "bench: building for {} ({})",
+            board.name, board.core
+        ));
+        board.builder()?.programs_of("bench", scope, args)
+    };
+    let (programs, models) = if options.ops {
+        let scope = ["--package", "furlong-benches", "--no-default-features"];
+        let programs = built(&scope, &["--bench", "kernels", "--no-run"])?;
+        (programs, String::new())
+    } else {
+        python::bare()?;
+        let exporter = models::exporter()?;
+        for (base, weights) in MODELS {
+            models::export(&exporter, base, weights)?;
+        }
+        let programs = built(&WORKSPACE, &["--benches", "--no-run"])?;
+        (programs, board.deliver(&models::folder()?)?)
+    };
     let mut runs = Vec::new();
     for clock in clocks(board) {
         let home = workspace::target()?

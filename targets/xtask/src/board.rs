@@ -203,6 +203,16 @@ impl Board {
     }
 }
 
+/// What cargo is told to unite the features of. Always all packages: that way a dependency is built once, not once for each
+/// choice; what is built is chosen by `--bin`, `--test` and so on. Without the default features, because nothing but training
+/// needs the training stack, and it takes as long to build as all the rest.
+pub const WORKSPACE: [&str; 4] = [
+    "--workspace",
+    "--no-default-features",
+    "--features",
+    "furlong-benches/models",
+];
+
 /// What builds for a board.
 #[derive(Debug, Clone)]
 pub enum Builder {
@@ -213,11 +223,16 @@ pub enum Builder {
 }
 
 impl Builder {
-    /// `cargo SUBCOMMAND --release` in the repository's root.
+    /// `cargo SUBCOMMAND --release` for the whole workspace.
     ///
     /// # Errors
     /// When run outside the repository.
     pub fn cargo(&self, subcommand: &str) -> Result<Command> {
+        self.cargo_of(subcommand, &WORKSPACE)
+    }
+
+    /// `cargo SUBCOMMAND --release` for the packages that `scope` names, in the repository's root.
+    fn cargo_of(&self, subcommand: &str, scope: &[&str]) -> Result<Command> {
         let mut command = match self {
             Self::Host => {
                 let mut command = Command::new("cargo");
@@ -232,11 +247,7 @@ impl Builder {
         } else {
             &["--release"]
         };
-        // Cargo unites the features of the packages that are named: always naming all of them means that a dependency is
-        // built once, not once for each choice. What is built is chosen by `--bin`, `--test` and so on.
-        command.args(profile).args(["--locked", "--workspace"]);
-        // Nothing but training needs the training stack, and it takes as long to build as all the rest.
-        command.arg("--no-default-features");
+        command.args(profile).arg("--locked").args(scope);
         Ok(command)
     }
 
@@ -245,7 +256,21 @@ impl Builder {
     /// # Errors
     /// When the build fails: its output has been shown by then.
     pub fn programs(&self, subcommand: &str, args: &[&str]) -> Result<Vec<Program>> {
-        let mut command = self.cargo(subcommand)?;
+        self.programs_of(subcommand, &WORKSPACE, args)
+    }
+
+    /// [`Builder::programs`] of the packages that `scope` names, with the features that it names: for what needs little of the
+    /// workspace.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn programs_of(
+        &self,
+        subcommand: &str,
+        scope: &[&str],
+        args: &[&str],
+    ) -> Result<Vec<Program>> {
+        let mut command = self.cargo_of(subcommand, scope)?;
         command
             .args(args)
             .args(["--quiet", "--message-format=json-render-diagnostics"]);

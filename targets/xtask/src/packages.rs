@@ -56,6 +56,9 @@ pub const EMULATORS: &[Package] = &[
     file("gcc", "cc"),
 ];
 
+/// A C compiler for Cortex-M, without a C library: the C interface's example.
+pub const CORTEX_M_C: &[Package] = &[file("gcc-arm-none-eabi", "arm-none-eabi-gcc")];
+
 /// A Vulkan device that is a program: training on a GPU is tested on it.
 pub const VULKAN: &[Package] = &[
     file(

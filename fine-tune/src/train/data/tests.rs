@@ -99,8 +99,7 @@ fn only_answers_are_learnt() {
     let one = |content, change: fn(&mut WriterOptions)| {
         let samples = write(content, change).unwrap();
         assert_eq!(samples.len(), 1);
-        let both = (shown(&samples[0], false), shown(&samples[0], true));
-        both
+        (shown(&samples[0], false), shown(&samples[0], true))
     };
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
     assert_eq!(one(completion("ab", "cd"), |_| ()), pair("^ab", "cd$"));
@@ -199,7 +198,11 @@ fn an_epoch_has_every_sample_once() {
         for number in 0..epoch.len() {
             let batch = epoch.batch(number, &samples).unwrap();
             check(&batch);
-            assert!(batch.rows <= arrangement.rows && batch.tokens <= 64 && batch.tokens % 8 == 0);
+            assert!(
+                batch.rows <= arrangement.rows
+                    && batch.tokens <= 64
+                    && batch.tokens.is_multiple_of(8)
+            );
             let starts = (0..batch.len())
                 .filter(|&cell| batch.segments[cell] > 0 && batch.positions[cell] == 0);
             seen.extend(starts.map(|cell| batch.ids[cell] as usize / 100));

@@ -81,7 +81,7 @@ fn oracle<O: Oracle>(
     for step in 0..6 {
         (value, state) = oracle.step(rate, value, gradient(step), state);
     }
-    value.into_data().to_vec().unwrap()
+    value.into_data().try_to_vec().unwrap()
 }
 
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
@@ -177,7 +177,7 @@ fn clipping_looks_at_all_parameters_together() {
     let (parameters, ids) = parameters(&device);
     let all = |gradients: &Gradients| -> Vec<f32> {
         let each = ids.iter().map(|&id| gradients.get(id).unwrap().to_data());
-        each.flat_map(|data| data.to_vec::<f32>().unwrap())
+        each.flat_map(|data| data.try_to_vec::<f32>().unwrap())
             .collect()
     };
     let mut clipped = gradients(&parameters, 0);

@@ -23,7 +23,10 @@ mod q8;
 mod tiled;
 
 pub use lanes::narrow_to_f16;
-pub use q8::{Q8Rows, attend_q8, narrow_to_q8, q8_scales};
+pub use q8::{
+    Q8_MAX_COLUMNS, Q8_POSITIONS, Q8Groups, attend_q8, q8_columns, q8_kernel_name, q8_scales,
+    store_key, store_value,
+};
 pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
 use crate::{Error, Floats, Isa, MatrixMut, Operand};

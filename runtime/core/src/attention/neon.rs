@@ -6,7 +6,7 @@
 
 use super::AttentionShape;
 use super::neon_softmax::to_weights;
-use super::online::{BLOCK, online};
+use super::online::{BLOCK, Steps, online};
 use crate::f16;
 use crate::math::LANES;
 use crate::vector::unrolled;
@@ -71,20 +71,45 @@ pub(super) fn heads<T: Cached, const N: usize>(
     if !fits || !takes(shape) {
         return;
     }
-    let dots = |keys: &[T], scores: &mut [[f32; BLOCK]; N]| {
-        let visible = keys.len() / head_dim;
-        // SAFETY: `visible` keys and `N` queries are there; a block has at most `BLOCK` keys.
+    let steps = Neon::<N> {
+        shape,
+        queries: queries.as_ptr(),
+    };
+    online(shape, keys, values, out, steps);
+}
+
+/// The steps of `N` queries of a shape that [`takes`] has agreed to, with keys, values and outputs as long as it says.
+struct Neon<'a, const N: usize> {
+    shape: &'a AttentionShape,
+    queries: *const f32,
+}
+
+impl<T: Cached, const N: usize> Steps<T, N> for Neon<'_, N> {
+    #[inline(always)]
+    fn dots(&self, keys: &[T], scores: &mut [[f32; BLOCK]; N]) {
+        let (head_dim, scale) = (self.shape.head_dim, self.shape.scale);
+        let visible = (keys.len() / head_dim).min(BLOCK);
+        // SAFETY: `visible` keys and `N` queries are there.
         unsafe {
             // The common size of heads gets loops of constant length.
-            let (queries, keys) = (queries.as_ptr(), keys.as_ptr());
+            let (queries, keys) = (self.queries, keys.as_ptr());
             if head_dim == 64 {
-                dots::<T, N, 64>(queries, keys, 64, visible, shape.scale, scores);
+                dots::<T, N, 64>(queries, keys, 64, visible, scale, scores);
             } else {
-                dots::<T, N, 0>(queries, keys, head_dim, visible, shape.scale, scores);
+                dots::<T, N, 0>(queries, keys, head_dim, visible, scale, scores);
             }
         }
-    };
-    let weigh = |weights: &[[f32; BLOCK]; N], values: &[T], out: &mut [f32]| {
+    }
+
+    #[inline(always)]
+    fn to_weights(&self, scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+        // SAFETY: only code that has Advanced SIMD makes this type.
+        unsafe { to_weights(scores, largest, total) }
+    }
+
+    #[inline(always)]
+    fn weigh(&self, weights: &[[f32; BLOCK]; N], values: &[T], out: &mut [f32]) {
+        let value_dim = self.shape.value_dim;
         for column in (0..value_dim).step_by(LANES) {
             // SAFETY: sixteen columns from `column` on are there in each of the values and of the outputs.
             unsafe {
@@ -94,10 +119,7 @@ pub(super) fn heads<T: Cached, const N: usize>(
                 weigh::<T, N>(weights, positions, values, value_dim, out);
             }
         }
-    };
-    let to_weights =
-        |scores: &mut [f32], largest: &mut f32, total: &mut f32| to_weights(scores, largest, total);
-    online(shape, keys, values, out, dots, to_weights, weigh);
+    }
 }
 
 /// The scores of `visible` keys with `N` queries. `SIZE` is `head_dim`, or 0 for any.

@@ -5,6 +5,7 @@ use super::{AttentionShape, HEADS};
 use crate::math::{LANES, exp, larger, largest_lane, sum_lanes, tanh};
 use crate::vector::unrolled;
 use crate::{Isa, f16};
+use core::marker::PhantomData;
 
 /// Positions of a block of the online softmax.
 pub(super) const BLOCK: usize = 32;
@@ -101,32 +102,65 @@ fn some_heads<L: Load, const N: usize>(
     out: &mut [f32],
 ) {
     let mut heads = queries.chunks(shape.head_dim);
-    let queries: [&[f32]; N] = core::array::from_fn(|_| heads.next().unwrap_or(&[]));
-    let dots = |keys: &[L::Item], scores: &mut [[f32; BLOCK]; N]| {
-        for (position, key) in keys.chunks_exact(shape.head_dim).enumerate() {
-            let dots = dot::<L, N>(&queries, key);
-            for (scores, dot) in scores.iter_mut().zip(dots) {
-                scores[position % BLOCK] = dot * shape.scale;
-            }
-        }
+    let queries = core::array::from_fn(|_| heads.next().unwrap_or(&[]));
+    let steps = Portable::<L, N> {
+        shape,
+        queries,
+        load: PhantomData,
     };
-    let weigh = |weights: &[[f32; BLOCK]; N], values: &[L::Item], out: &mut [f32]| {
-        weigh::<L, N>(shape.value_dim, weights, values, out);
-    };
-    online(shape, keys, values, out, dots, to_weights, weigh);
+    online(shape, keys, values, out, steps);
 }
 
-/// The online softmax over blocks of keys and values: `dots` fills in the scores of a block's keys, `to_weights` does what
-/// [`to_weights`] does, and `weigh` adds the block's weighted values to the outputs.
+/// What an instruction set does with a block of keys and values. A trait and no closures, which the compiler would make
+/// functions without the instruction set's features of.
+pub(super) trait Steps<T, const N: usize> {
+    /// Fills in the scores of the block's keys.
+    fn dots(&self, keys: &[T], scores: &mut [[f32; BLOCK]; N]);
+
+    /// Does what [`to_weights`] does.
+    fn to_weights(&self, scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32;
+
+    /// Adds the block's weighted values to the outputs.
+    fn weigh(&self, weights: &[[f32; BLOCK]; N], values: &[T], out: &mut [f32]);
+}
+
+/// Plain Rust, with a way to load what is cached.
+struct Portable<'a, L, const N: usize> {
+    shape: &'a AttentionShape,
+    queries: [&'a [f32]; N],
+    load: PhantomData<L>,
+}
+
+impl<L: Load, const N: usize> Steps<L::Item, N> for Portable<'_, L, N> {
+    #[inline(always)]
+    fn dots(&self, keys: &[L::Item], scores: &mut [[f32; BLOCK]; N]) {
+        for (position, key) in keys.chunks_exact(self.shape.head_dim).enumerate() {
+            let dots = dot::<L, N>(&self.queries, key);
+            for (scores, dot) in scores.iter_mut().zip(dots) {
+                scores[position % BLOCK] = dot * self.shape.scale;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn to_weights(&self, scores: &mut [f32], largest: &mut f32, total: &mut f32) -> f32 {
+        to_weights(scores, largest, total)
+    }
+
+    #[inline(always)]
+    fn weigh(&self, weights: &[[f32; BLOCK]; N], values: &[L::Item], out: &mut [f32]) {
+        weigh::<L, N>(self.shape.value_dim, weights, values, out);
+    }
+}
+
+/// The online softmax over blocks of keys and values.
 #[inline(always)]
 pub(super) fn online<T, const N: usize>(
     shape: &AttentionShape,
     keys: &[T],
     values: &[T],
     out: &mut [f32],
-    dots: impl Fn(&[T], &mut [[f32; BLOCK]; N]),
-    to_weights: impl Fn(&mut [f32], &mut f32, &mut f32) -> f32,
-    weigh: impl Fn(&[[f32; BLOCK]; N], &[T], &mut [f32]),
+    steps: impl Steps<T, N>,
 ) {
     let mut largest = [f32::NEG_INFINITY; N];
     let mut total = [0f32; N];
@@ -137,7 +171,7 @@ pub(super) fn online<T, const N: usize>(
         // Scores of positions that are not there are -∞ and get no weight.
         let mut scores = [[f32::NEG_INFINITY; BLOCK]; N];
         let visible = keys.len() / shape.head_dim;
-        dots(keys, &mut scores);
+        steps.dots(keys, &mut scores);
         let state = largest.iter_mut().zip(&mut total);
         let outs = out.chunks_exact_mut(shape.value_dim);
         for ((scores, out), (largest, total)) in scores.iter_mut().zip(outs).zip(state) {
@@ -145,12 +179,12 @@ pub(super) fn online<T, const N: usize>(
                 .get_mut(..visible.next_multiple_of(LANES))
                 .unwrap_or(&mut []);
             cap(shape, scores, visible);
-            let shrink = to_weights(scores, largest, total);
+            let shrink = steps.to_weights(scores, largest, total);
             if shrink != 1.0 {
                 out.iter_mut().for_each(|y| *y *= shrink);
             }
         }
-        weigh(&scores, values, out);
+        steps.weigh(&scores, values, out);
     }
     for (out, total) in out.chunks_exact_mut(shape.value_dim).zip(total) {
         let factor = if total > 0.0 { 1.0 / total } else { total };

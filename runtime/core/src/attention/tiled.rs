@@ -211,10 +211,7 @@ unsafe fn run<P: Products, const ROWS: usize, const VECTORS: usize>(
 /// The first `len` and the rest; that there are as many is the promise of [`run`]'s caller.
 #[inline(always)]
 fn split(scratch: &mut [Lanes], len: usize) -> (&mut [Lanes], &mut [Lanes]) {
-    match scratch.split_at_mut_checked(len) {
-        Some(parts) => parts,
-        None => (&mut [], &mut []),
-    }
+    scratch.split_at_mut_checked(len).unwrap_or_default()
 }
 
 /// The tokens from `first` on.

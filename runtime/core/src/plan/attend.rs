@@ -1,25 +1,36 @@
 //! The ops of attention: writing keys and values into the cache, and attending over it.
 
 use super::execute::{Execution, MISFIT, Progress, first_rows, own_columns, split};
-use super::op::{Columns, Heads, Op};
+use super::op::{Columns, Heads, Kept, Op};
 use super::{Buffer, BufferId, CacheFormat, PlanError, cast};
 use crate::attention::{
-    AttentionShape, Mask, Q8Rows, TiledShape, Visible, attend, attend_q8, attend_tiled,
-    narrow_to_f16, narrow_to_q8, q8_scales,
+    AttentionShape, Mask, Q8_POSITIONS, Q8Groups, TiledShape, Visible, attend, attend_q8,
+    attend_tiled, narrow_to_f16, q8_columns, q8_scales, store_key, store_value,
 };
 use crate::{Floats, MatrixMut};
 use core::ops::Range;
 
 impl Execution<'_, '_> {
     /// Writes the tile's keys or values, `heads` of them a token, into the cache.
-    pub(super) fn append(&mut self, from: Columns, heads: Heads, cache: BufferId) -> Progress {
+    pub(super) fn append(
+        &mut self,
+        from: Columns,
+        heads: Heads,
+        cache: BufferId,
+        kept: Kept,
+    ) -> Progress {
         let (isa, format) = (self.isa, self.plan.header.cache);
-        let context = self.plan.header.context as usize;
+        let context = self.plan.header.context;
+        let context = format.positions(context).ok_or(MISFIT)? as usize;
         let dim = usize::from(heads.dim);
         let stride = self.plan.buffer(from.buffer)?.columns as usize;
         let store = self.plan.buffer(cache)?;
         let [values, bytes] = split(self.plan, self.arena, [from.buffer, cache])?;
         let values: &[f32] = first_rows(values, self.tokens, stride)?;
+        let store_q8 = match kept {
+            Kept::Keys => store_key,
+            Kept::Values => store_value,
+        };
         let columns = own_columns(from, heads.columns());
         let (numbers, scales) = bytes
             .split_at_mut_checked(numbers_end(&store, format))
@@ -39,10 +50,12 @@ impl Execution<'_, '_> {
                         to.iter_mut().zip(x).for_each(|(to, x)| *to = *x);
                     }
                     CacheFormat::Q8 => {
-                        let codes = cast::signed_mut(numbers)?.get_mut(rows(place, 1, dim));
-                        let shared = rows(place, 1, q8_scales(dim));
-                        let scales = cast::floats_mut(scales)?.get_mut(shared);
-                        narrow_to_q8(isa, x, codes.ok_or(MISFIT)?, scales.ok_or(MISFIT)?)?;
+                        let group = place / Q8_POSITIONS * Q8_POSITIONS;
+                        let codes = rows(group, Q8_POSITIONS, q8_columns(dim));
+                        let codes = cast::signed_mut(numbers)?.get_mut(codes).ok_or(MISFIT)?;
+                        let shared = rows(group, Q8_POSITIONS, q8_scales(dim));
+                        let scales = cast::floats_mut(scales)?.get_mut(shared).ok_or(MISFIT)?;
+                        store_q8(isa, x, place % Q8_POSITIONS, codes, scales)?;
                     }
                 }
             }
@@ -67,7 +80,8 @@ impl Execution<'_, '_> {
             return Err(MISFIT);
         };
         let (isa, format) = (self.isa, self.plan.header.cache);
-        let context = self.plan.header.context as usize;
+        let context = self.plan.header.context;
+        let context = format.positions(context).ok_or(MISFIT)? as usize;
         let dim = usize::from(heads.dim);
         let group = usize::from(heads.count)
             .checked_div(usize::from(kv_heads))
@@ -118,15 +132,17 @@ impl Execution<'_, '_> {
                 attend(isa, &shape, query_rows, keys, values, view)?;
             }
             CacheFormat::Q8 => {
-                let shared = rows(place, positions, q8_scales(dim));
+                let groups = positions.next_multiple_of(Q8_POSITIONS);
                 let q8 = |codes, scales| {
-                    Ok::<_, PlanError>(Q8Rows {
-                        codes: cast::signed(codes)?.get(own.clone()).ok_or(MISFIT)?,
-                        scales: cast::floats(scales)?.get(shared.clone()).ok_or(MISFIT)?,
+                    let own = rows(place, groups, q8_columns(dim));
+                    let shared = rows(place, groups, q8_scales(dim));
+                    Ok::<_, PlanError>(Q8Groups {
+                        codes: cast::signed(codes)?.get(own).ok_or(MISFIT)?,
+                        scales: cast::floats(scales)?.get(shared).ok_or(MISFIT)?,
                     })
                 };
                 let (keys, values) = (q8(keys, key_scales)?, q8(values, value_scales)?);
-                attend_q8(isa, &shape, query_rows, keys, values, view)?;
+                attend_q8(isa, &shape, query_rows, keys, values, positions, view)?;
             }
         }
         let next = part.saturating_add(1);
@@ -250,10 +266,7 @@ fn around(
 /// Where the numbers of a cache end and its scales begin, if it has some.
 fn numbers_end(store: &Buffer, format: CacheFormat) -> usize {
     match format {
-        CacheFormat::Q8 => {
-            let codes = (store.rows as usize).saturating_mul(store.columns as usize);
-            codes.saturating_add(3) & !3
-        }
+        CacheFormat::Q8 => (store.rows as usize).saturating_mul(q8_columns(store.columns as usize)),
         _ => store.bytes as usize,
     }
 }
@@ -265,13 +278,7 @@ fn cached<'c>(
     format: CacheFormat,
 ) -> Result<(&'c [u8], &'c [u8]), PlanError> {
     let end = numbers_end(store, format);
-    let (numbers, scales) = bytes.split_at_checked(end).ok_or(MISFIT)?;
-    // Codes are padded to a multiple of four.
-    let codes = (store.rows as usize).saturating_mul(store.columns as usize);
-    match format {
-        CacheFormat::Q8 => Ok((numbers.get(..codes).ok_or(MISFIT)?, scales)),
-        _ => Ok((numbers, scales)),
-    }
+    bytes.split_at_checked(end).ok_or(MISFIT)
 }
 
 /// The numbers of `count` rows from row `first` on.

@@ -8,10 +8,10 @@ use super::checksum::crc32;
 use super::header::UNCHECKED_BYTES;
 use super::tables::{BUFFER_BYTES, TENSOR_BYTES};
 use super::{
-    Buffer, BufferId, Columns, Content, HEADER_BYTES, Header, OP_BYTES, Op, Part, Plan, PlanError,
-    PlanKind, Rows, Tensor, TensorFormat, TensorId, Tokenizer, WORDS_PER_BYTE,
+    Buffer, BufferId, CacheFormat, Columns, Content, HEADER_BYTES, Header, OP_BYTES, Op, Part,
+    Plan, PlanError, PlanKind, Rows, Tensor, TensorFormat, TensorId, Tokenizer, WORDS_PER_BYTE,
 };
-use crate::attention::{TiledShape, tiled_scratch};
+use crate::attention::{Q8_MAX_COLUMNS, TiledShape, tiled_scratch};
 use crate::linear::activation_bytes;
 use crate::sampler::Sampler;
 use crate::{Int8Kernel, Isa, PackedLayout};
@@ -291,7 +291,9 @@ impl<'c, 'p> Checker<'c, 'p> {
                 let narrow = turned.is_some_and(|turned| turned <= usize::from(heads.dim));
                 self.require(floats && shape && long && narrow)
             }
-            Op::Append { from, heads, cache } => {
+            Op::Append {
+                from, heads, cache, ..
+            } => {
                 self.columns(from, heads.columns())?;
                 self.cache(cache, usize::from(heads.count), usize::from(heads.dim))
             }
@@ -354,10 +356,17 @@ impl<'c, 'p> Checker<'c, 'p> {
     /// Checks a cache of so many heads.
     fn cache(&self, id: BufferId, heads: usize, dim: usize) -> Result<(), PlanError> {
         let buffer = self.buffer(id, Content::Cache)?;
-        let rows = heads.checked_mul(self.context);
+        let format = self.plan.header.cache;
+        let positions = format.positions(self.plan.header.context);
+        let rows = positions.and_then(|positions| heads.checked_mul(positions as usize));
+        let fits = format != CacheFormat::Q8 || dim <= Q8_MAX_COLUMNS;
         let kept = (buffer.first, buffer.last) == (0, u16::MAX);
         self.require(
-            rows == Some(buffer.rows as usize) && buffer.columns as usize == dim && dim > 0 && kept,
+            rows == Some(buffer.rows as usize)
+                && buffer.columns as usize == dim
+                && dim > 0
+                && fits
+                && kept,
         )
     }
 

@@ -105,7 +105,12 @@ impl<'e, 'p> Execution<'e, 'p> {
                 DONE
             }
             Op::Place { .. } => self.place(op),
-            Op::Append { from, heads, cache } => self.append(from, heads, cache),
+            Op::Append {
+                from,
+                heads,
+                cache,
+                kept,
+            } => self.append(from, heads, cache, kept),
             Op::Attend { .. } => self.attend(op, part),
             Op::SelfAttend { .. } => self.self_attend(op, part),
             Op::Pool {

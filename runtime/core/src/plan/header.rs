@@ -3,6 +3,7 @@
 use super::record::{Reader, Writer};
 use super::{BufferId, Part, PlanError};
 use crate::IsaKind;
+use crate::attention::Q8_POSITIONS;
 use crate::sampler::SamplingParams;
 use core::ops::Range;
 
@@ -36,8 +37,18 @@ pub enum CacheFormat {
     F16,
     /// Single precision.
     F32,
-    /// Eight bits, with an f32 scale for each 32 numbers.
+    /// Eight bits, with an f32 scale for each 32 numbers, in whole groups of [`Q8_POSITIONS`].
     Q8,
+}
+
+impl CacheFormat {
+    /// The positions that each head's cache of so many tokens has room for.
+    pub fn positions(self, context: u32) -> Option<u32> {
+        match self {
+            CacheFormat::F16 | CacheFormat::F32 => Some(context),
+            CacheFormat::Q8 => context.checked_next_multiple_of(Q8_POSITIONS as u32),
+        }
+    }
 }
 
 /// A table: where it starts in the image, and how many records it has.

@@ -30,7 +30,7 @@ mod tokenizer;
 pub use answer::{Answer, Event, Finish};
 pub use error::{Part, PlanError};
 pub use header::{CacheFormat, HEADER_BYTES, Header, MAGIC, NO_TOKEN, PlanKind, Table, VERSION};
-pub use op::{Activation, Columns, Heads, Index, OP_BYTES, Op, Rope, Rows};
+pub use op::{Activation, Columns, Heads, Index, Kept, OP_BYTES, Op, Rope, Rows};
 pub use session::{Session, Step};
 pub use tables::{
     BUFFER_BYTES, BlockParts, Buffer, BufferId, Content, Points, TENSOR_ALIGN, TENSOR_BYTES,

@@ -29,6 +29,16 @@ pub enum Rows {
     Last,
 }
 
+/// What a cache keeps of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Kept {
+    /// Its keys.
+    Keys,
+    /// Its values, which lie in another order where a cache has 8 bits.
+    Values,
+}
+
 /// An element-wise function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -193,6 +203,8 @@ pub enum Op {
         heads: Heads,
         /// `[heads, context, head columns]`.
         cache: BufferId,
+        /// Which of the two.
+        kept: Kept,
     },
     /// Causal attention over the cache.
     Attend {
@@ -411,9 +423,14 @@ impl Op {
                 ];
                 Raw::new(8, flag(neighbours), operands).with([epsilon.to_bits()])
             }
-            Op::Append { from, heads, cache } => {
+            Op::Append {
+                from,
+                heads,
+                cache,
+                kept,
+            } => {
                 let operands = [from.buffer.0, from.column, heads.count, heads.dim, cache.0];
-                Raw::new(9, 0, operands)
+                Raw::new(9, flag(kept == Kept::Values), operands)
             }
             Op::Attend {
                 queries,
@@ -565,6 +582,10 @@ impl Op {
                 from: columns(a, b),
                 heads: heads(c, d),
                 cache: BufferId(e),
+                kept: match flags & 1 {
+                    0 => Kept::Keys,
+                    _ => Kept::Values,
+                },
             },
             10 => Op::Attend {
                 queries: columns(a, b),

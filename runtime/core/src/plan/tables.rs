@@ -3,7 +3,7 @@
 use super::header::CacheFormat;
 use super::record::{Reader, Writer};
 use super::{ARENA_ALIGN, Part, PlanError, cast};
-use crate::attention::q8_scales;
+use crate::attention::{q8_columns, q8_scales};
 use crate::int8::Ranges;
 use crate::{
     BlockWeights, DenseWeights, Error, Floats, Int8Kernel, Isa, IsaKind, PackedLayout,
@@ -128,8 +128,8 @@ impl Buffer {
         })
     }
 
-    /// The bytes that `rows` rows of `columns` take. A q8 cache has all codes first, and from the next multiple of four
-    /// on the scales.
+    /// The bytes that `rows` rows of `columns` take. A q8 cache has all codes first, rows padded to whole blocks, and then the
+    /// scales.
     pub fn bytes_of(content: Content, cache: CacheFormat, rows: u32, columns: u32) -> Option<u32> {
         let numbers = rows.checked_mul(columns)?;
         match (content, cache) {
@@ -139,9 +139,8 @@ impl Buffer {
             }
             (Content::Cache, CacheFormat::F16) => numbers.checked_mul(2),
             (Content::Cache, CacheFormat::Q8) => {
-                let scales = u32::try_from(q8_scales(columns as usize)).ok()?;
-                let scales = rows.checked_mul(scales)?.checked_mul(4)?;
-                numbers.checked_next_multiple_of(4)?.checked_add(scales)
+                let row = q8_columns(columns as usize) + 4 * q8_scales(columns as usize);
+                rows.checked_mul(u32::try_from(row).ok()?)
             }
         }
     }

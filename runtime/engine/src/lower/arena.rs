@@ -129,7 +129,7 @@ mod tests {
             let layout = lay_out(&pieces);
             let ends = |i: usize| layout.offsets[i] + pieces[i].bytes;
             for a in 0..count {
-                assert!(ends(a) <= layout.bytes && layout.offsets[a] % ARENA_ALIGN == 0);
+                assert!(ends(a) <= layout.bytes && layout.offsets[a].is_multiple_of(ARENA_ALIGN));
                 for b in 0..a {
                     let apart = ends(a) <= layout.offsets[b] || ends(b) <= layout.offsets[a];
                     assert!(apart || !meet(&pieces[a], &pieces[b]));

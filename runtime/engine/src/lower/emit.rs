@@ -6,7 +6,8 @@ use std::path::Path;
 use furlong_core::IsaKind;
 use furlong_core::linear::activation_bytes;
 use furlong_core::plan::{
-    Activation, BufferId, Columns, Content, Heads, Index, Op, Rope, Rows, TensorFormat, TensorId,
+    Activation, BufferId, Columns, Content, Heads, Index, Kept, Op, Rope, Rows, TensorFormat,
+    TensorId,
 };
 use furlong_core::rope::RopePairs;
 use tract_core::internal::*;
@@ -553,8 +554,13 @@ impl<'s> Emitter<'s> {
             self.program.push(name, op);
         }
         let mut caches = [keys.buffer; 2];
-        for (cache, (from, what)) in caches.iter_mut().zip([(keys, "keys"), (values, "values")]) {
+        let parts = [(keys, Kept::Keys), (values, Kept::Values)];
+        for (cache, (from, kept)) in caches.iter_mut().zip(parts) {
             let extent = Extent::Context(spec.kv_heads);
+            let what = match kept {
+                Kept::Keys => "keys",
+                Kept::Values => "values",
+            };
             let title = format!("{what} of layer {}", spec.layer);
             *cache = self
                 .program
@@ -565,6 +571,7 @@ impl<'s> Emitter<'s> {
                 from,
                 heads,
                 cache: *cache,
+                kept,
             };
             self.program.push(name, op);
         }

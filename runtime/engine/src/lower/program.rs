@@ -66,6 +66,15 @@ pub(crate) struct Sizes {
     pub cache: CacheFormat,
 }
 
+impl Sizes {
+    /// Positions of each head's cache.
+    fn positions(self) -> usize {
+        let context = u32::try_from(self.context).ok();
+        let positions = context.and_then(|context| self.cache.positions(context));
+        positions.map_or(usize::MAX, |positions| positions as usize)
+    }
+}
+
 /// What is in use all the time.
 pub(super) const ALWAYS: (u16, u16) = (0, u16::MAX);
 
@@ -137,6 +146,9 @@ impl PlannedBuffer {
         match self.rows {
             Extent::Fixed(rows) => rows,
             Extent::Tiles(count) => sizes.tile.saturating_mul(count),
+            Extent::Context(count) if self.content == Content::Cache => {
+                sizes.positions().saturating_mul(count)
+            }
             Extent::Context(count) => sizes.context.saturating_mul(count),
         }
     }

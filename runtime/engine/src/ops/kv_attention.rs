@@ -260,12 +260,13 @@ impl KvAttention {
                 .and_then(|q| q.get(head * dim..))
                 .unwrap_or_default();
             let isa = self.machine.isa;
-            match state.cache.head(kv_head, first + token + tokens) {
+            let positions = first + token + tokens;
+            match state.cache.head(kv_head, positions) {
                 (Cached::Floats(keys), Cached::Floats(values)) => {
                     attend(isa, &shape, queries, keys, values, own)?;
                 }
                 (Cached::Q8(keys), Cached::Q8(values)) => {
-                    attend_q8(isa, &shape, queries, keys, values, own)?;
+                    attend_q8(isa, &shape, queries, keys, values, positions, own)?;
                 }
                 _ => return Err(CoreError::Format),
             }

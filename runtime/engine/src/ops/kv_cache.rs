@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use furlong_core::attention::{Q8Rows, narrow_to_f16, narrow_to_q8, q8_scales};
+use furlong_core::attention::{
+    Q8_POSITIONS, Q8Groups, narrow_to_f16, q8_columns, q8_scales, store_key, store_value,
+};
 use furlong_core::{Floats, Isa, f16};
 
 use crate::KvFormat;
@@ -13,7 +15,8 @@ type CoreError = furlong_core::Error;
 /// Positions that a cache starts with room for.
 const FIRST_CAPACITY: usize = 64;
 
-/// Keys and values by head and position: `[kv_heads, capacity, head_dim]` each.
+/// Keys and values by head and position: `[kv_heads, capacity, head_dim]` each. In 8 bits, [`Q8_POSITIONS`] positions
+/// interleave, so in every format capacities are whole groups of so many, and threads that write share none.
 ///
 /// A clone shares the memory until one of the two is written to.
 #[derive(Debug, Clone)]
@@ -46,7 +49,8 @@ enum Store {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cached<'a> {
     Floats(Floats<'a>),
-    Q8(Q8Rows<'a>),
+    /// Of whole groups of positions.
+    Q8(Q8Groups<'a>),
 }
 
 /// Where one head's keys and values of some new tokens go.
@@ -56,6 +60,8 @@ pub(crate) struct Slot<'a> {
     pub head: usize,
     /// The tokens, counted from the first new one.
     pub tokens: Range<usize>,
+    /// The place of the first of them in the rows below, which are whole groups of positions.
+    first: usize,
     head_dim: usize,
     keys: Place<'a>,
     values: Place<'a>,
@@ -120,12 +126,13 @@ impl KvCache {
         if needed > self.capacity {
             let doubled = self.capacity.saturating_mul(2).max(FIRST_CAPACITY);
             let capacity = needed.max(doubled.min(self.limit));
+            let capacity = capacity.next_multiple_of(Q8_POSITIONS);
             let (dim, heads) = (self.head_dim, self.kv_heads);
-            let (len, old) = (self.len, self.capacity);
+            let (len, old) = (self.len.next_multiple_of(Q8_POSITIONS), self.capacity);
             for store in [&mut self.keys, &mut self.values] {
                 match store {
                     Store::Q8 { codes, scales } => {
-                        *codes = grown(codes, dim, len, old, capacity, heads, 0);
+                        *codes = grown(codes, q8_columns(dim), len, old, capacity, heads, 0);
                         *scales = grown(scales, q8_scales(dim), len, old, capacity, heads, 0.0);
                     }
                     Store::F16(values) => {
@@ -141,33 +148,37 @@ impl KvCache {
         true
     }
 
-    /// The places of `tokens` new tokens, `at_once` of one head each (the last may have fewer). There must be
-    /// room for them; they count only once [`KvCache::advance`] is called.
+    /// The places of `tokens` new tokens, at least `at_once` of one head each (the first and the last may have fewer). There
+    /// must be room for them; they count only once [`KvCache::advance`] is called.
     pub(crate) fn slots(
         &mut self,
         tokens: usize,
         at_once: usize,
     ) -> impl Iterator<Item = Slot<'_>> {
-        let (head_dim, at_once) = (self.head_dim, at_once.max(1));
-        let (capacity, len) = (self.capacity, self.len);
+        let (head_dim, capacity, len) = (self.head_dim, self.capacity, self.len);
+        let at_once = at_once.max(1).next_multiple_of(Q8_POSITIONS);
+        let start = len / Q8_POSITIONS * Q8_POSITIONS;
+        let end = (len + tokens).next_multiple_of(Q8_POSITIONS);
         let places = [self.keys.place(), self.values.place()];
         let heads = (0..self.kv_heads).scan(places, move |rest, head| {
             let new = rest.each_mut().map(|rest| {
                 let mut whole = rest.take_rows(capacity, head_dim);
-                whole.take_rows(len, head_dim);
-                whole.take_rows(tokens, head_dim)
+                whole.take_rows(start, head_dim);
+                whole.take_rows(end - start, head_dim)
             });
             Some((head, new))
         });
         heads.flat_map(move |(head, mut new)| {
-            (0..tokens).step_by(at_once).map(move |first| {
-                let end = tokens.min(first + at_once);
+            (start..end).step_by(at_once).map(move |from| {
+                let to = end.min(from + at_once);
                 let [keys, values] = new
                     .each_mut()
-                    .map(|rows| rows.take_rows(end - first, head_dim));
+                    .map(|rows| rows.take_rows(to - from, head_dim));
+                let first = from.max(len);
                 Slot {
                     head,
-                    tokens: first..end,
+                    tokens: first - len..to.min(len + tokens) - len,
+                    first: first - from,
                     head_dim,
                     keys,
                     values,
@@ -181,14 +192,18 @@ impl KvCache {
         self.len = (self.len + tokens).min(self.capacity);
     }
 
-    /// The keys and values of one head for the first `positions` positions.
+    /// The keys and values of one head for the first `positions` positions; in 8 bits, for the others of a group, too.
     pub(crate) fn head(&self, head: usize, positions: usize) -> (Cached<'_>, Cached<'_>) {
-        let dim = self.head_dim;
-        let range = |width: usize| {
+        let range = |positions: usize, width: usize| {
             let start = head * self.capacity * width;
             start..start + positions * width
         };
-        let (numbers, scales) = (range(dim), range(q8_scales(dim)));
+        let (codes, scales) = (q8_columns(self.head_dim), q8_scales(self.head_dim));
+        let groups = positions.next_multiple_of(Q8_POSITIONS);
+        let (numbers, scales) = match self.format {
+            KvFormat::Q8 => (range(groups, codes), range(groups, scales)),
+            KvFormat::F16 | KvFormat::F32 => (range(positions, self.head_dim), 0..0),
+        };
         (
             self.keys.rows(numbers.clone(), scales.clone()),
             self.values.rows(numbers, scales),
@@ -205,8 +220,10 @@ impl Slot<'_> {
         key: &[f32],
         value: &[f32],
     ) -> Result<(), CoreError> {
-        self.keys.write(isa, index, self.head_dim, key)?;
-        self.values.write(isa, index, self.head_dim, value)
+        let row = self.first + index;
+        self.keys.write(isa, row, self.head_dim, key, store_key)?;
+        self.values
+            .write(isa, row, self.head_dim, value, store_value)
     }
 }
 
@@ -215,26 +232,39 @@ impl<'a> Place<'a> {
     fn take_rows(&mut self, count: usize, dim: usize) -> Place<'a> {
         match self {
             Place::Q8(codes, scales) => {
-                Place::Q8(cut(codes, count * dim), cut(scales, count * q8_scales(dim)))
+                let codes = cut(codes, count * q8_columns(dim));
+                Place::Q8(codes, cut(scales, count * q8_scales(dim)))
             }
             Place::F16(values) => Place::F16(cut(values, count * dim)),
             Place::F32(values) => Place::F32(cut(values, count * dim)),
         }
     }
 
-    fn write(&mut self, isa: Isa, row: usize, dim: usize, x: &[f32]) -> Result<(), CoreError> {
-        let range = |width: usize| row * width..(row + 1) * width;
+    /// Writes a row; `store` writes it into a group of positions in 8 bits.
+    fn write(
+        &mut self,
+        isa: Isa,
+        row: usize,
+        dim: usize,
+        x: &[f32],
+        store: StoreQ8,
+    ) -> Result<(), CoreError> {
+        let range = |row: usize, width: usize| row * width..(row + 1) * width;
         match self {
             Place::Q8(codes, scales) => {
-                let codes = codes.get_mut(range(dim)).ok_or(CoreError::Shape)?;
-                let scales = scales.get_mut(range(q8_scales(dim)));
-                narrow_to_q8(isa, x, codes, scales.ok_or(CoreError::Shape)?)
+                let (group, place) = (row / Q8_POSITIONS, row % Q8_POSITIONS);
+                let codes = codes.get_mut(range(group, Q8_POSITIONS * q8_columns(dim)));
+                let scales = scales.get_mut(range(group, Q8_POSITIONS * q8_scales(dim)));
+                let (codes, scales) = codes.zip(scales).ok_or(CoreError::Shape)?;
+                store(isa, x, place, codes, scales)
             }
-            Place::F16(values) => {
-                narrow_to_f16(isa, x, values.get_mut(range(dim)).ok_or(CoreError::Shape)?)
-            }
+            Place::F16(values) => narrow_to_f16(
+                isa,
+                x,
+                values.get_mut(range(row, dim)).ok_or(CoreError::Shape)?,
+            ),
             Place::F32(values) => {
-                let place = values.get_mut(range(dim));
+                let place = values.get_mut(range(row, dim));
                 let place = place.filter(|place| place.len() == x.len());
                 place.ok_or(CoreError::Shape)?.copy_from_slice(x);
                 Ok(())
@@ -242,6 +272,9 @@ impl<'a> Place<'a> {
         }
     }
 }
+
+/// Writes a row of numbers into one position of a group's codes and scales.
+type StoreQ8 = fn(Isa, &[f32], usize, &mut [i8], &mut [f32]) -> Result<(), CoreError>;
 
 /// The first `len` items of `rest`, or all; `rest` keeps the others.
 fn cut<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
@@ -266,7 +299,7 @@ impl Store {
     /// The numbers of a range, and their scales where they have some.
     fn rows(&self, range: Range<usize>, scale_range: Range<usize>) -> Cached<'_> {
         match self {
-            Store::Q8 { codes, scales } => Cached::Q8(Q8Rows {
+            Store::Q8 { codes, scales } => Cached::Q8(Q8Groups {
                 codes: part(codes, range),
                 scales: part(scales, scale_range),
             }),
@@ -320,21 +353,37 @@ mod tests {
         cache.advance(tokens);
     }
 
-    fn first_numbers(cache: &KvCache, head: usize) -> Vec<f32> {
-        let number = |cached: Cached<'_>, position: usize| match cached {
-            Cached::Floats(floats) => floats.get(position * 2).unwrap(),
-            Cached::Q8(Q8Rows { codes, scales }) => {
-                f32::from(codes[position * 2]) * scales[position]
-            }
-        };
+    /// What a head holds, of all formats as bits.
+    fn contents(cache: &KvCache, head: usize) -> Vec<u64> {
         let (keys, values) = cache.head(head, cache.len());
-        let all = (0..cache.len()).map(|position| {
-            let key = number(keys, position);
-            assert_eq!(number(values, position), -key);
-            // A number that is the largest of its block is kept but for the rounding of the scale.
-            (key * 2.0).round() / 2.0
+        let all = [keys, values].into_iter().flat_map(|cached| match cached {
+            Cached::Floats(floats) => {
+                let numbers = (0..floats.len()).filter_map(|i| floats.get(i));
+                numbers
+                    .map(|number| u64::from(number.to_bits()))
+                    .collect::<Vec<_>>()
+            }
+            // Of a group, only what was written.
+            Cached::Q8(Q8Groups { codes, scales }) => {
+                let blocks = cache.len().div_ceil(Q8_POSITIONS) * q8_scales(cache.head_dim);
+                assert_eq!(scales.len(), blocks * Q8_POSITIONS);
+                let codes = codes.iter().map(|&code| code as u64);
+                codes
+                    .chain(scales.iter().map(|scale| u64::from(scale.to_bits())))
+                    .collect()
+            }
         });
         all.collect()
+    }
+
+    /// A cache that got everything at once.
+    fn filled(format: KvFormat, parts: &[(usize, f32)]) -> KvCache {
+        let mut cache = KvCache::new(format, 2, 2, 200);
+        assert!(cache.reserve(parts.iter().map(|part| part.0).sum()));
+        parts
+            .iter()
+            .for_each(|&(tokens, base)| fill(&mut cache, tokens, base));
+        cache
     }
 
     #[test]
@@ -344,17 +393,22 @@ mod tests {
             assert_eq!(cache.bytes(), 0);
             fill(&mut cache, 60, 0.0);
             fill(&mut cache, 60, 60.0);
-            let expected: Vec<f32> = (0..120).map(|number| number as f32).collect();
-            assert_eq!(first_numbers(&cache, 0), expected);
-            assert_eq!(first_numbers(&cache, 1)[119], 119.5);
+            let expected = filled(format, &[(120, 0.0)]);
+            let same = |a: &KvCache, b: &KvCache| {
+                (0..2).all(|head| contents(a, head) == contents(b, head))
+            };
+            assert!(same(&cache, &expected));
 
             let fork = cache.clone();
+            cache.truncate(96);
+            fill(&mut cache, 11, 1000.0);
             cache.truncate(100);
-            fill(&mut cache, 10, 1000.0);
-            assert_eq!(first_numbers(&cache, 0)[99..101], [99.0, 1000.0]);
-            assert_eq!(first_numbers(&fork, 0), expected);
-            assert!(!cache.reserve(91));
-            assert!(cache.reserve(90));
+            fill(&mut cache, 12, 2000.0);
+            let other = filled(format, &[(96, 0.0), (4, 1000.0), (12, 2000.0)]);
+            assert!(same(&cache, &other) && !same(&cache, &expected));
+            assert!(same(&fork, &expected));
+            assert!(!cache.reserve(89));
+            assert!(cache.reserve(88));
         }
     }
 }

@@ -33,8 +33,8 @@ Example:
   furlong run --model smollm2-q4 --adapter runs/home 'Turn the heating off in the study'
   furlong run --model smollm2-q4 --adapter none --adapter v1=runs/1 --adapter v2=runs/2 'Hello'
 
-Without --model the built-in model turns a home command into JSON. The default temperature of 0 gives the same answer each \
-time. Several adapters answer one after another. Ctrl-C stops the answer (exit code 130).")]
+Without --model the built-in model turns a home command into JSON. The default temperature of 0 gives the same \
+answer each time. Several adapters answer one after another. Ctrl-C stops the answer (exit code 130).")]
 pub struct RunArgs {
     #[command(flatten)]
     model: ModelArgs,

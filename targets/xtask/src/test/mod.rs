@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check there is, as named steps that are timed and counted. A step that can't run has failed.
 
+mod c_interface;
 mod emulated;
 mod exports;
 mod firmware;
@@ -102,6 +103,11 @@ const STEPS: &[Step] = &[
         name: "cortex-m55",
         about: "kernels on an emulated Cortex-M55 (Helium)",
         run: kernels::cortex_m55,
+    },
+    Step {
+        name: "c-interface",
+        about: "the C header, and a firmware in C on an emulated Cortex-M4",
+        run: c_interface::run,
     },
     Step {
         name: "models",

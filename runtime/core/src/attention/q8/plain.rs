@@ -1,0 +1,174 @@
+//! Plain Rust: the definition of the results.
+
+use super::online::{Kernel, KeyGroup, Running, ValueBlock};
+use super::rows::{Q8_POSITIONS, SHARED};
+use crate::attention::online::BLOCK;
+use crate::math::{LANES, ROUND, fma, larger, largest_lane, sum_lanes};
+
+/// Below this [`exp2`] is no smaller: the least power of two that is a normal number.
+pub(super) const LOWEST: f32 = -126.0;
+
+/// `2^r` for r from -½ to ½ to 1.1e-4, from the highest power on: minimax in the relative error (Lawson's iteration), exact
+/// at 0.
+pub(super) const POLYNOMIAL: [f32; 4] = [5.500_895e-2, 2.422_11e-1, 6.932_829e-1, 1.0];
+
+/// `2^x` for x not above 1 to 1.1e-4, a small part of what rounding weights to 8 bits does. Exact for whole numbers. A NaN stays
+/// one.
+#[inline(always)]
+pub(super) fn exp2(x: f32) -> f32 {
+    let x = if x < LOWEST { LOWEST } else { x };
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let [first, rest @ ..] = POLYNOMIAL;
+    let p = rest.into_iter().fold(first, |p, next| p * r + next);
+    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// The scale of codes up to 127, for the largest number 1.
+pub(super) const STEP: f32 = 1.0 / 127.0;
+
+/// See the module.
+pub(super) struct Plain;
+
+impl Kernel for Plain {
+    const NAME: &'static str = "q8-scalar";
+
+    #[inline(always)]
+    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32) {
+        for head in 0..N {
+            for block in 0..group.blocks {
+                let at = head * group.blocks + block;
+                // SAFETY: the caller's promise.
+                let (query, scale, keys, key_scales, scores) = unsafe {
+                    (
+                        &*group
+                            .queries
+                            .add(at * SHARED)
+                            .cast::<[[i8; 4]; SHARED / 4]>(),
+                        *group.query_scales.add(at) * group.scale,
+                        &*group
+                            .keys
+                            .add(block * SHARED * Q8_POSITIONS)
+                            .cast::<[[[i8; 4]; Q8_POSITIONS]; SHARED / 4]>(),
+                        &*group
+                            .key_scales
+                            .add(block * Q8_POSITIONS)
+                            .cast::<[f32; Q8_POSITIONS]>(),
+                        &mut *scores.add(head * BLOCK).cast::<[f32; Q8_POSITIONS]>(),
+                    )
+                };
+                let mut sums = [0i32; Q8_POSITIONS];
+                for (query, keys) in query.iter().zip(keys) {
+                    for (sum, key) in sums.iter_mut().zip(keys) {
+                        *sum += dot4(query, key);
+                    }
+                }
+                for ((score, sum), key_scale) in scores.iter_mut().zip(sums).zip(key_scales) {
+                    let factor = key_scale * scale;
+                    *score = if block == 0 {
+                        sum as f32 * factor
+                    } else {
+                        fma(sum as f32, factor, *score)
+                    };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn weights<const N: usize>(
+        scores: &mut [[f32; BLOCK]; N],
+        state: &mut [Running; N],
+    ) -> [f32; N] {
+        let mut shrink = [1f32; N];
+        for ((scores, state), shrink) in scores.iter_mut().zip(state).zip(&mut shrink) {
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            for scores in scores.as_chunks::<LANES>().0 {
+                for (lane, &score) in lanes.iter_mut().zip(scores) {
+                    *lane = larger(score, *lane);
+                }
+            }
+            *shrink = state.raise(largest_lane(lanes));
+            let mut lanes = [0f32; LANES];
+            for scores in scores.as_chunks_mut::<LANES>().0 {
+                for (lane, score) in lanes.iter_mut().zip(scores) {
+                    *score = exp2(*score - state.largest);
+                    *lane += *score;
+                }
+            }
+            state.total += sum_lanes(lanes);
+        }
+        shrink
+    }
+
+    #[inline(always)]
+    unsafe fn round(
+        weights: &[f32; BLOCK],
+        scales: [&[f32; Q8_POSITIONS]; 2],
+        codes: &mut [i8; BLOCK],
+    ) -> f32 {
+        let mut products = *weights;
+        let scales = scales.into_iter().flatten();
+        products
+            .iter_mut()
+            .zip(scales)
+            .for_each(|(product, scale)| *product *= scale);
+        // None is below 0, so that they compare like their bits; a NaN is above all.
+        let largest = products
+            .iter()
+            .fold(0u32, |largest, product| largest.max(product.to_bits()));
+        let largest = f32::from_bits(largest);
+        // With nothing but zeros, or with an infinity, codes are NaNs' lowest bytes, which are 0.
+        let inverse = 127.0 / largest;
+        for (code, product) in codes.iter_mut().zip(products) {
+            *code = (product * inverse + ROUND).to_bits() as u8 as i8;
+        }
+        largest * STEP
+    }
+
+    #[inline(always)]
+    unsafe fn weigh<const N: usize>(
+        block: &ValueBlock,
+        codes: &[[i8; BLOCK]; N],
+        factors: &[f32; N],
+    ) {
+        for (head, (codes, factor)) in codes.iter().zip(factors).enumerate() {
+            let mut sums = [0i32; SHARED];
+            let fours = codes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .take(block.groups * Q8_POSITIONS / 4);
+            for (index, codes) in fours.enumerate() {
+                // SAFETY: the caller's promise.
+                let values = unsafe {
+                    &*block
+                        .values
+                        .add(index * block.stride)
+                        .cast::<[[i8; 4]; SHARED]>()
+                };
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum += dot4(codes, value);
+                }
+            }
+            // SAFETY: the caller's promise.
+            let out = unsafe {
+                &mut *block
+                    .out
+                    .add(head * block.out_stride)
+                    .cast::<[f32; SHARED]>()
+            };
+            for (y, sum) in out.iter_mut().zip(sums) {
+                *y = fma(sum as f32, *factor, *y);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dot4(a: &[i8; 4], b: &[i8; 4]) -> i32 {
+    a.iter()
+        .zip(b)
+        .map(|(&a, &b)| i32::from(a) * i32::from(b))
+        .sum()
+}
