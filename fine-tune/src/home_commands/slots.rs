@@ -221,14 +221,15 @@ const NAMES: [&str; 12] = [
 ];
 
 /// Words that say nothing about what is wanted.
-const COMMON_WORDS: [&str; 72] = [
-    "i", "you", "we", "he", "she", "they", "my", "your", "our", "dear", "friend", "sir", "when",
-    "as", "because", "since", "while", "before", "soon", "possible", "trouble", "moment", "would",
-    "could", "will", "can", "may", "might", "must", "have", "has", "had", "get", "got", "go",
-    "come", "it", "that", "this", "there", "here", "so", "such", "very", "really", "quite", "much",
-    "some", "any", "yes", "good", "nice", "kind", "lovely", "great", "fine", "like", "love",
-    "want", "need", "wish", "hope", "think", "say", "mind", "forget", "help", "thing", "way",
-    "people", "with", "without",
+const COMMON_WORDS: [&str; 87] = [
+    "i", "you", "we", "he", "she", "they", "my", "your", "our", "dear", "friend", "sir", "if",
+    "when", "as", "because", "since", "while", "before", "after", "soon", "possible", "trouble",
+    "moment", "would", "could", "will", "can", "may", "might", "must", "have", "has", "had", "get",
+    "got", "go", "come", "leave", "be", "is", "was", "been", "it", "that", "this", "there", "here",
+    "so", "such", "very", "really", "quite", "much", "more", "some", "any", "yes", "good", "nice",
+    "kind", "lovely", "great", "fine", "like", "love", "want", "need", "wish", "hope", "think",
+    "know", "wonder", "say", "ask", "mind", "forget", "help", "thing", "way", "people", "with",
+    "without", "from", "at", "for", "do",
 ];
 
 /// One of some things.
@@ -317,7 +318,7 @@ const SLOTS: &[(&str, Say)] = &[
         false => made_up_word(random),
     }),
     ("junk", |_, random| {
-        let words = 1 + random.below(5);
+        let words = 2 + random.below(4);
         let words: Vec<String> = (0..words)
             .map(|_| match chance(15, random) {
                 true => made_up_word(random),
@@ -325,10 +326,6 @@ const SLOTS: &[(&str, Say)] = &[
             })
             .collect();
         words.join(" ")
-    }),
-    ("odd", |_, random| match chance(70, random) {
-        true => made_up_word(random),
-        false => one_of(&COMMON_WORDS, random).to_owned(),
     }),
     ("nonsense", |_, random| {
         let words = 1 + random.below(5);
