@@ -4,7 +4,7 @@
 
 What a checkpoint that comes in 16 bits gains from a calibration text can't be seen on one whose weights lie on a 4-bit grid
 already (SmolLM2 as published). This makes one that doesn't: each linear weight gets uniform noise of at most half the step of its
-block of 32. docs/benchmarks.md says what was measured with it.
+block of 32.
 """
 
 import sys
