@@ -149,6 +149,13 @@ fn a_new_model_learns_is_exported_and_taught_more_with_an_adapter() {
         "export --base new --adapter adapter --weights f32 --out adapted",
     );
     assert_eq!(exact("adapted", "swapped.jsonl"), 100.0);
+    // The same beside the base, which stays what it was.
+    assert_eq!(exact("new-f32 --adapter adapter", "swapped.jsonl"), 100.0);
+    let both = json(
+        home,
+        "compare new-f32 new-f32 --adapter-b adapter --data swapped.jsonl --metrics exact-match --max-tokens 8",
+    );
+    assert_eq!(both["metrics"][0]["outcome"]["difference"], 100.0);
     let card = std::fs::read_to_string(home.join("adapted/model-card.md")).unwrap();
     let digest = summary["data_digest"].as_str().unwrap();
     assert!(
@@ -249,6 +256,38 @@ fn an_encoder_learns_pairs_and_keeps_its_pooling() {
     // The result is a sentence encoder still: its training can go on, as an adapter.
     let more = "train --base out --data pairs.jsonl --out more --max-steps 2 --rank 2";
     assert!(json(home, more)["first_loss"].as_f64().unwrap() < 0.3);
+}
+
+#[test]
+fn an_interrupted_run_leaves_what_it_learnt_and_goes_on() {
+    let home = home();
+    let home = home.path();
+    let out = home.join("out");
+    let begun = || losses_so_far(&out) >= 20;
+    let line = format!("{NEW_MODEL} --epochs 100000 --batch-size 5 --out out");
+    let mut child = until(home, &line, begun);
+    let interrupt = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let summary = std::fs::read_to_string(out.join("training/summary.json")).unwrap();
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["ended"], "interrupted");
+    json(home, "export --base out --weights f32 --out exported");
+    let steps = losses_so_far(&out);
+    let mut child = until(home, "train --resume --out out", || {
+        losses_so_far(&out) > steps
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(losses_so_far(&out) > steps);
+}
+
+/// Lines of a run's metrics, complete or not.
+fn losses_so_far(out: &Path) -> usize {
+    let text = std::fs::read_to_string(out.join("training/metrics.jsonl"));
+    text.map_or(0, |text| text.lines().count())
 }
 
 #[test]

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
-use furlong_fine_tune::architecture::Activation;
+use furlong_fine_tune::architecture::config::SentenceHead;
+use furlong_fine_tune::architecture::{Activation, Architecture};
 use furlong_fine_tune::checkpoint::{Adapter, Checkpoint};
+use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
 use furlong_fine_tune::train::adapter::AdapterSettings;
 use furlong_fine_tune::train::layers::Mlp;
 use furlong_fine_tune::train::model::{Batch, Gradients, Loss, Model, ModelOptions};
+use furlong_runtime::LoadOptions;
 use safetensors::SafeTensors;
 
 /// How far a loss or gradient may be from the reference, relative to its length.
@@ -257,6 +260,132 @@ fn a_step_does_not_depend_on_how_its_batch_is_cut_or_computed() {
     let expected = step(&plain, &batch, Some(7));
     assert_eq!(step(&recomputed, &batch, Some(7)), expected);
     assert_ne!(step(&plain, &batch, Some(8)).0, expected.0);
+}
+
+/// With all layers adapted and with the upper one alone: what both train has the same gradients, if what only one of them trains
+/// changes nothing.
+#[test]
+fn an_adapter_of_upper_layers_has_the_gradients_of_the_whole() {
+    let options = |layers: Option<Vec<usize>>| ModelOptions {
+        adapter: Some(AdapterSettings {
+            r: 4,
+            layers_to_transform: layers,
+            ..AdapterSettings::default()
+        }),
+        ..ModelOptions::default()
+    };
+    let checkpoint = Checkpoint::open(&golden("llama")).unwrap();
+    let build = |layers| {
+        let options = options(layers);
+        Model::from_checkpoint(&checkpoint, &options, 1, &Device::flex())
+    };
+    let (mut whole, mut upper) = (build(None).unwrap(), build(Some(vec![1])).unwrap());
+    let trained: Vec<_> = upper
+        .parameters()
+        .trainable()
+        .map(|(id, parameter)| (id, parameter.name().to_owned()))
+        .collect();
+    assert!(trained.len() == 14 && trained.iter().all(|(_, name)| name.contains(".layers.1.")));
+    for (seed, (id, name)) in trained.iter().enumerate() {
+        let count = upper.parameters()[*id].shape().iter().product();
+        let values: Vec<f32> = (0..count)
+            .map(|i| ((i * 31 + seed * 7) % 19) as f32 / 190.0 - 0.05)
+            .collect();
+        let other = whole.parameters().find(name).unwrap();
+        whole.parameters_mut().set(other, values.clone()).unwrap();
+        upper.parameters_mut().set(*id, values).unwrap();
+    }
+    let batch = [whole_batch()];
+    let (expected, found) = (step(&whole, &batch, None), step(&upper, &batch, None));
+    assert_eq!(found.0, expected.0);
+    for (name, gradient) in &found.1 {
+        assert_eq!(gradient, &expected.1[name], "{name}");
+    }
+    let beyond = build(Some(vec![1, 2])).unwrap_err();
+    assert!(matches!(
+        beyond,
+        furlong_fine_tune::error::Error::Training { .. }
+    ));
+}
+
+/// The frozen weights under an adapter are those of the export: the exported model's logits in the runtime are nearer to them
+/// than to those of the unrounded weights, for each kind of rounding.
+#[test]
+fn base_weights_are_those_of_the_export() {
+    let config = serde_json::json!({
+        "model_type": "llama", "vocab_size": 96, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": true,
+    });
+    let device = Device::flex();
+    let path = Path::new("config.json");
+    let architecture = Architecture::from_config(path, &config, SentenceHead::NONE).unwrap();
+    let plain = ModelOptions {
+        initial_deviation: 0.2,
+        ..ModelOptions::default()
+    };
+    let random = Model::random(&architecture, &plain, 5, &device).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let base = home.path().join("base");
+    std::fs::create_dir(&base).unwrap();
+    let mut sidecars = Checkpoint::open(&golden("llama"))
+        .unwrap()
+        .sidecars()
+        .clone();
+    sidecars.config = config.to_string();
+    random.write_checkpoint(&base, &sidecars).unwrap();
+    let checkpoint = Checkpoint::open(&base).unwrap();
+    let tokens: Vec<u32> = (0..40).map(|i| i * 37 % 96).collect();
+    let batch = Batch::of_sequences(std::slice::from_ref(&tokens)).unwrap();
+    let logits = |model: &Model| -> Vec<f64> {
+        let logits = model.logits(&batch).unwrap();
+        logits.to_data().iter::<f64>().collect()
+    };
+    let unrounded = logits(&random);
+    for (weights, block) in [(Weights::Q4, 32), (Weights::Q4, 128), (Weights::Q8, 64)] {
+        let out = home.path().join(format!("{}-{block}", weights.name()));
+        let request = Request {
+            base: base.clone(),
+            adapter: None,
+            kept_adapters: Vec::new(),
+            weights,
+            four_bit_embedding: false,
+            zero_points: ZeroPoints::Float,
+            calibration: None,
+            block,
+            context: None,
+            out: out.clone(),
+            force: false,
+        };
+        export(&request, &|_| std::ops::ControlFlow::Continue(())).unwrap();
+        let exported = furlong_runtime::Model::load(&out, &LoadOptions::default()).unwrap();
+        let mut found = Vec::new();
+        let mut session = exported.session().unwrap();
+        session
+            .extend_all(&tokens, |_, row| {
+                found.extend(row.iter().map(|&x| f64::from(x)));
+            })
+            .unwrap();
+        let options = ModelOptions {
+            adapter: Some(AdapterSettings::default()),
+            base_weights: weights,
+            block,
+            ..ModelOptions::default()
+        };
+        let model = Model::from_checkpoint(&checkpoint, &options, 1, &device).unwrap();
+        let (rounded, plain) = (
+            distance(&found, &logits(&model), 0.0),
+            distance(&found, &unrounded, 0.0),
+        );
+        eprintln!(
+            "{} in blocks of {block}: {rounded} from its own, {plain} from f32",
+            weights.name()
+        );
+        assert!(
+            rounded < 0.02 && (weights == Weights::Q8 || plain > 4.0 * rounded),
+            "{rounded} {plain}"
+        );
+    }
 }
 
 #[test]

@@ -102,6 +102,9 @@ fn results(results: &Results) -> String {
         results.data.lines,
         plain(&results.data.digest)
     );
+    if let Some(adapter) = &results.adapter {
+        text += &format!("It answered with the adapter {}.\n\n", plain(adapter));
+    }
     let before = results.before.as_ref();
     text += if before.is_some() {
         "| metric | base | this model |\n|---|---|---|\n"

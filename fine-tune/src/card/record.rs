@@ -23,6 +23,9 @@ const MODEL_LIMIT: usize = 256 << 20;
 pub struct Results {
     /// The test set.
     pub data: TestSet,
+    /// The name of the adapter that this model answered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// The base model on it, if that was measured.
     pub before: Option<Summary>,
     /// This model on it.
@@ -37,6 +40,11 @@ pub struct Results {
 pub fn record(folder: &Path, evaluation: &Evaluation, before: Option<Summary>) -> Result<()> {
     let results = Results {
         data: evaluation.data.clone(),
+        adapter: evaluation
+            .adapter
+            .as_deref()
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy().into_owned()),
         before,
         after: evaluation.summary.clone(),
     };

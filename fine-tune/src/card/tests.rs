@@ -54,6 +54,7 @@ fn folder() -> tempfile::TempDir {
     std::fs::write(folder.path().join(MODEL_FILE), model.encode_to_vec()).unwrap();
     let evaluation = |score| Evaluation {
         model: folder.path().to_owned(),
+        adapter: None,
         data: TestSet {
             name: "test.jsonl".to_owned(),
             digest: "sha256:22".to_owned(),
@@ -140,6 +141,7 @@ fn a_model_of_others_is_left_alone() {
     std::fs::write(&path, foreign).unwrap();
     let evaluation = Evaluation {
         model: folder.path().to_owned(),
+        adapter: None,
         data: TestSet {
             name: String::new(),
             digest: String::new(),

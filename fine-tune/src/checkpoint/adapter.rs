@@ -7,27 +7,28 @@ use super::files::{self, Mapped, SETTINGS_LIMIT};
 use super::safetensors::{self, Entry};
 use super::stored::{Layout, Stored};
 use super::{Tensor, names};
-use crate::architecture::config::Fields;
 use crate::architecture::{Architecture, DecoderFamily};
 use crate::error::{Error, Result};
+use furlong_runtime::{PeftFault, PeftSettings};
 
 mod factors;
-mod settings;
 
 pub use factors::Factors;
-pub use settings::Settings;
 
 /// Name of the file of settings in a PEFT folder.
 pub const CONFIG: &str = "adapter_config.json";
 /// Name of the file of weights in a PEFT folder.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
+/// What of an adapter can be merged.
+const CHANGES: &str = "low-rank changes of weight matrices, with plain names for modules, that leave the base weights alone: \
+                       convert the adapter to plain LoRA when saving it";
+
 /// An adapter whose tensors all belong to one architecture.
 #[derive(Debug)]
 pub struct Adapter {
     name: String,
-    base: Option<String>,
-    settings: Settings,
+    settings: PeftSettings,
     file: Mapped,
     /// By name of the weight they change.
     deltas: BTreeMap<String, Delta>,
@@ -67,11 +68,15 @@ impl Adapter {
     /// When the adapter isn't LoRA, or asks for what merging can't do (biases, replaced modules, changed base weights).
     pub fn open(folder: &Path, architecture: &Architecture) -> Result<Adapter> {
         let path = folder.join(CONFIG);
-        let config = files::json(folder, CONFIG, SETTINGS_LIMIT)?.ok_or_else(|| {
+        let config = files::text(folder, CONFIG, SETTINGS_LIMIT)?.ok_or_else(|| {
             Error::adapter(&path, "file", "there is none, and a PEFT folder has one")
         })?;
-        let fields = Fields::new(&path, &config)?;
-        let settings = Settings::read(&fields)?;
+        let settings = PeftSettings::parse(&config).map_err(|fault| match fault {
+            PeftFault::Invalid { place, reason } => Error::malformed(&path, place, reason),
+            PeftFault::Unsupported { field, value } => {
+                Error::unsupported(&path, field, value, CHANGES)
+            }
+        })?;
         let weights = files::inside(folder, WEIGHTS)?.ok_or_else(|| {
             Error::adapter(
                 &folder.join(WEIGHTS),
@@ -117,7 +122,6 @@ impl Adapter {
         }
         Ok(Adapter {
             name: folder_name(folder),
-            base: fields.text("base_model_name_or_path")?.map(str::to_owned),
             settings,
             file,
             deltas,
@@ -131,7 +135,7 @@ impl Adapter {
 
     /// The base model that the adapter says it was trained on.
     pub fn base(&self) -> Option<&str> {
-        self.base.as_deref()
+        self.settings.base()
     }
 
     /// `sha256:` and the digest of the adapter's weight file.
@@ -145,7 +149,7 @@ impl Adapter {
     }
 
     /// Its settings.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &PeftSettings {
         &self.settings
     }
 
@@ -268,7 +272,7 @@ impl Parts {
         self,
         path: &Path,
         module: &str,
-        settings: &Settings,
+        settings: &PeftSettings,
         architecture: &Architecture,
     ) -> Result<Delta> {
         let refuse = |reason: &str| Error::adapter(path, format!("module {module}"), reason);
@@ -281,7 +285,7 @@ impl Parts {
                 "A has {rank} rows, and the config's rank is {wanted}"
             )));
         }
-        if settings.dora != self.magnitude.is_some() {
+        if settings.is_dora() != self.magnitude.is_some() {
             return Err(refuse(
                 "its magnitude and the config's use_dora contradict each other",
             ));
@@ -297,7 +301,7 @@ impl Parts {
             magnitude: self.magnitude,
             base: self.base,
             rank,
-            scale: settings.scale_of(module, rank),
+            scale: settings.scale_of(module),
             input_first: conv1d || self.embedding,
         })
     }

@@ -55,19 +55,21 @@ impl AnsweringArguments {
         named.collect()
     }
 
-    /// Lets a model answer; hands back the answers, fewer than there are examples after Ctrl-C.
+    /// Lets a model answer, with an adapter if there is one; hands back the answers, fewer than there are examples after Ctrl-C.
     ///
     /// # Errors
     /// A folder that holds no model, a model that fails, a file that can't be written.
     pub fn answers(
         &self,
         folder: &Path,
+        adapter: Option<&Path>,
         examples: &[Example],
         metrics: &[Box<dyn Metric>],
         mut out: Option<AnswerWriter>,
     ) -> Result<Vec<Answer>> {
         let options = Options {
             max_tokens: self.max_tokens as usize,
+            adapter: adapter.map(Path::to_owned),
             stop: self.stop.clone(),
             threads: self.threads,
             context: self.context.map(NonZeroUsize::get),

@@ -21,6 +21,7 @@ use crate::{interrupt, terminal};
 #[command(after_help = "Example:\n  \
     fine-tune compare models/base-q4 models/home-q4 --data test.jsonl\n  \
     fine-tune compare base.jsonl home.jsonl --data test.jsonl --detect 0.02 --json\n  \
+    fine-tune compare models/base-q4 models/base-q4 --adapter-b home-lora --data test.jsonl\n  \
     fine-tune compare --preferences verdicts.jsonl\n\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted.")]
 pub struct CompareArguments {
@@ -30,6 +31,12 @@ pub struct CompareArguments {
     /// The second model; a positive difference means that it has the higher score.
     #[arg(required_unless_present = "preferences")]
     b: Option<PathBuf>,
+    /// The first model's adapter: a PEFT folder, or the name of one in the model's adapters/.
+    #[arg(long, value_name = "FOLDER", requires = "a")]
+    adapter_a: Option<PathBuf>,
+    /// The second model's adapter; the two models may be the same.
+    #[arg(long, value_name = "FOLDER", requires = "b")]
+    adapter_b: Option<PathBuf>,
     /// Test set: JSON lines.
     #[arg(long, value_name = "FILE", required_unless_present = "preferences")]
     data: Option<PathBuf>,
@@ -129,8 +136,20 @@ pub fn run(arguments: &CompareArguments) -> Result<ExitCode> {
         let data = DataFile::read(path)?;
         terminal::warn_bad_lines(path, &data.bad, data.bad_count);
         let metrics = answering.metrics(&data.examples);
-        let first = answers_of(a, &data, &metrics, answering)?;
-        let second = answers_of(b, &data, &metrics, answering)?;
+        let first = answers_of(
+            a,
+            arguments.adapter_a.as_deref(),
+            &data,
+            &metrics,
+            answering,
+        )?;
+        let second = answers_of(
+            b,
+            arguments.adapter_b.as_deref(),
+            &data,
+            &metrics,
+            answering,
+        )?;
         if interrupt::is_requested() {
             eprintln!(
                 "interrupted; `fine-tune evaluate --out` keeps answers, which can then be compared"
@@ -175,6 +194,7 @@ pub fn run(arguments: &CompareArguments) -> Result<ExitCode> {
 /// The answers in a file, or those of the model in a folder.
 fn answers_of(
     path: &Path,
+    adapter: Option<&Path>,
     data: &DataFile,
     metrics: &[Box<dyn Metric>],
     answering: &AnsweringArguments,
@@ -186,9 +206,16 @@ fn answers_of(
         .metadata()
         .with_context(|| format!("can't read {}", path.display()))?;
     if !metadata.is_dir() {
+        if let Some(adapter) = adapter {
+            bail!(
+                "{} holds answers, which no adapter can change; leave out {}, or give the model's folder",
+                path.display(),
+                adapter.display()
+            );
+        }
         return Ok(matched(path, read_answers(path)?, data)?);
     }
-    let answers = answering.answers(path, &data.examples, metrics, None)?;
+    let answers = answering.answers(path, adapter, &data.examples, metrics, None)?;
     Ok(answers.into_iter().map(Some).collect())
 }
 

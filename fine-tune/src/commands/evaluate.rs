@@ -18,6 +18,7 @@ use crate::{interrupt, terminal};
 #[derive(Args)]
 #[command(after_help = "Example:\n  \
     fine-tune evaluate --model models/home-q4 --data test.jsonl --out answers.jsonl --record\n  \
+    fine-tune evaluate --model models/home-q4 --adapter home-lora --data test.jsonl\n  \
     fine-tune evaluate --model models/smollm2-q4 --data wiki.jsonl --metrics perplexity --json\n\n\
     A line of data is {\"prompt\", \"completion\"}, {\"messages\"}, {\"text\", \"label\"} or {\"text\"}.\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted (what was answered is measured and kept).")]
@@ -25,6 +26,9 @@ pub struct EvaluateArguments {
     /// Model folder that `fine-tune export` wrote.
     #[arg(long, value_name = "FOLDER")]
     model: PathBuf,
+    /// Adapter to answer with: a PEFT folder, or the name of one in the model's adapters/.
+    #[arg(long, value_name = "FOLDER")]
+    adapter: Option<PathBuf>,
     /// Test set: JSON lines.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -79,9 +83,11 @@ pub fn run(arguments: &EvaluateArguments) -> Result<ExitCode> {
         Some(path) => Some(AnswerWriter::create(path, arguments.force)?),
         None => None,
     };
-    let answers = answering.answers(&arguments.model, &data.examples, &metrics, out)?;
+    let adapter = arguments.adapter.as_deref();
+    let answers = answering.answers(&arguments.model, adapter, &data.examples, &metrics, out)?;
     let evaluation = Evaluation {
         model: arguments.model.clone(),
+        adapter: arguments.adapter.clone(),
         data: TestSet::of(&data),
         bad_lines: data.bad.clone(),
         bad_count: data.bad_count,

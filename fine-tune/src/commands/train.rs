@@ -25,7 +25,7 @@ use crate::{interrupt, terminal};
     A line of data is {\"prompt\", \"completion\"}, {\"messages\"}, {\"text\", \"label\"} or {\"text\"};\n\
     for a sentence encoder it is {\"anchor\", \"positive\"}.\n\
     A settings file is TOML with the flags' names as keys: learning-rate = 1e-4. Flags win over it.\n\
-    Ctrl-C ends the step, writes a checkpoint and leaves; a second one leaves at once.\n\
+    Ctrl-C ends the step, writes a checkpoint and what was learnt, and leaves; a second one leaves at once.\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted (--resume goes on)."
 )]
 pub struct TrainArguments {
@@ -111,7 +111,7 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode> {
     Ok(match summary.ended {
         Ended::Interrupted => {
             eprintln!(
-                "interrupted after {} of {} steps; go on with: fine-tune train --resume --out {}",
+                "interrupted after {} of {} steps; {2} holds what was learnt; go on with: fine-tune train --resume --out {2}",
                 summary.record.steps,
                 summary.total_steps,
                 summary.out.display()

@@ -21,6 +21,9 @@ use crate::error::Result;
 pub struct Evaluation {
     /// The model folder.
     pub model: PathBuf,
+    /// The adapter that it answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// The test set.
     pub data: TestSet,
     /// Lines that can't be used; at most the first thousand.

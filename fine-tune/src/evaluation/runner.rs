@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
@@ -10,7 +10,7 @@ use furlong_runtime::text::{
     ChatTemplate, FinishReason, GenerateOptions, Generation, Generator, Likelihood, Message,
     Tokenizer,
 };
-use furlong_runtime::{LoadOptions, Model, ModelKind, Session};
+use furlong_runtime::{Adapter, LoadOptions, Model, ModelKind, Session};
 
 use super::answers::{Answer, Ended};
 use crate::data::{Content, Example, Turn};
@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 pub struct Options {
     /// The most tokens of an answer.
     pub max_tokens: usize,
+    /// An adapter to answer with: a PEFT folder, or the name of one in the model's `adapters/`.
+    pub adapter: Option<PathBuf>,
     /// Texts that end an answer; they are not part of it.
     pub stop: Vec<String>,
     /// Threads that run the model; all cores if absent.
@@ -39,6 +41,7 @@ pub struct Runner {
     model: Model,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    adapter: Option<Adapter>,
     options: Options,
 }
 
@@ -68,14 +71,24 @@ impl Runner {
                     .to_owned(),
             });
         }
+        let adapter = match &options.adapter {
+            Some(place) => Some(model.load_adapter(&model.find_adapter(place)?)?),
+            None => None,
+        };
         let tokenizer = Tokenizer::load(model.folder())?;
         let template = ChatTemplate::load(model.folder())?;
         Ok(Runner {
             model,
             tokenizer,
             template,
+            adapter,
             options,
         })
+    }
+
+    /// The adapter that it answers with.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
     }
 
     /// The model.
@@ -96,6 +109,8 @@ impl Runner {
     ) -> Result<()> {
         let mut generator = Generator::new(self.model.session()?, &self.tokenizer);
         let mut scorer = self.model.session()?;
+        generator.set_adapter(self.adapter.as_ref())?;
+        scorer.set_adapter(self.adapter.as_ref())?;
         for example in examples {
             let Some(answer) = self.answer(example, &mut generator, &mut scorer, cancel)? else {
                 break;

@@ -35,7 +35,7 @@ mod session;
 pub mod text;
 mod weights;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, PeftFault, PeftSettings};
 pub use array::{Array, ArrayData};
 pub use error::Error;
 pub use files::{EmbeddedModel, ModelFiles};

@@ -1,8 +1,8 @@
 //! The adapters that a command was given: loaded beside its model, chosen by name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use furlong_runtime::{Adapter, Model};
 
 use crate::cli::{AdapterArg, AdapterArgs};
@@ -10,9 +10,6 @@ use crate::failure::Hint;
 
 /// What stands for the model without an adapter.
 const NONE: &str = "none";
-
-/// Folder of a model folder that holds adapters.
-const FOLDER: &str = "adapters";
 
 /// An adapter, or the model alone, under the name that the user knows it by.
 #[derive(Debug)]
@@ -49,28 +46,13 @@ fn load_one(model: &Model, arg: &AdapterArg) -> Result<Choice> {
             adapter: None,
         });
     }
-    let folder = find(model, &arg.place).context(Hint(format!(
-        "--adapter takes a PEFT folder, or the name of one in {}",
-        model.folder().join(FOLDER).display()
-    )))?;
+    let folder = model.find_adapter(&arg.place)?;
     let adapter = model.load_adapter(&folder)?;
     let name = arg.name.clone();
     Ok(Choice {
         name: name.unwrap_or_else(|| adapter.name().to_owned()),
         adapter: Some(adapter),
     })
-}
-
-/// The folder itself, or that of this name in the model's folder.
-fn find(model: &Model, place: &Path) -> Result<PathBuf> {
-    if place.is_dir() {
-        return Ok(place.to_owned());
-    }
-    let kept = model.folder().join(FOLDER).join(place);
-    if place.components().count() == 1 && kept.is_dir() {
-        return Ok(kept);
-    }
-    bail!("there is no adapter {}", place.display());
 }
 
 /// The adapter of this name among those loaded; `none` is always there.

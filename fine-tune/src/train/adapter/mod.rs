@@ -29,6 +29,9 @@ pub struct AdapterSettings {
     /// Names of the adapted modules, such as `q_proj`: a module is adapted if its name ends with one; or `all-linear` alone, for
     /// every linear layer but the output head.
     pub target_modules: Vec<String>,
+    /// Numbers of the layers whose modules are adapted, from 0; all of them if absent. Nothing below the lowest of them is part of
+    /// the way back, so that a step with the upper half alone takes three quarters of the work.
+    pub layers_to_transform: Option<Vec<usize>>,
 }
 
 impl Default for AdapterSettings {
@@ -40,6 +43,7 @@ impl Default for AdapterSettings {
             use_rslora: false,
             use_dora: false,
             target_modules: vec![ALL_LINEAR.to_owned()],
+            layers_to_transform: None,
         }
     }
 }
@@ -60,6 +64,12 @@ impl AdapterSettings {
 
     /// Whether the module of that full name is adapted.
     pub fn targets(&self, module: &str) -> bool {
+        let mut numbers = module.split('.').rev().filter_map(|part| part.parse().ok());
+        if let Some(layers) = &self.layers_to_transform
+            && !numbers.next().is_some_and(|layer| layers.contains(&layer))
+        {
+            return false;
+        }
         self.target_modules.iter().any(|target| {
             target == ALL_LINEAR
                 || module
@@ -93,6 +103,9 @@ impl AdapterSettings {
         }
         if self.target_modules.is_empty() {
             return refuse("target_modules", "there are none".to_owned());
+        }
+        if self.layers_to_transform.as_ref().is_some_and(Vec::is_empty) {
+            return refuse("layers_to_transform", "there are none".to_owned());
         }
         Ok(())
     }

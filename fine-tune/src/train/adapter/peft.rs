@@ -27,12 +27,13 @@ impl AdapterSettings {
         }
         let modules: BTreeSet<String> = adapter.targets().map(last_names).collect();
         Ok(AdapterSettings {
-            r: settings.rank,
-            lora_alpha: settings.alpha,
-            lora_dropout: settings.dropout,
-            use_rslora: settings.rank_stabilised,
-            use_dora: settings.dora,
+            r: settings.rank(),
+            lora_alpha: settings.alpha(),
+            lora_dropout: settings.dropout() as f32,
+            use_rslora: settings.is_rank_stabilised(),
+            use_dora: settings.is_dora(),
             target_modules: modules.into_iter().collect(),
+            layers_to_transform: settings.layers().map(<[usize]>::to_vec),
         })
     }
 }
@@ -146,6 +147,7 @@ fn config(
         "use_rslora": settings.use_rslora,
         "use_dora": settings.use_dora,
         "target_modules": modules,
+        "layers_to_transform": settings.layers_to_transform,
         "bias": "none",
         "fan_in_fan_out": conv1d,
         "init_lora_weights": true,

@@ -95,7 +95,8 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     synced(path)
 }
 
-/// Writes parameters as safetensors, in f32, through to the disk; one is fetched from the device at a time.
+/// Writes parameters as safetensors, in f32, through to the disk; one is fetched from the device at a time. The file of that name
+/// is replaced when the new one is complete.
 pub(crate) fn write_tensors<'a>(
     path: &Path,
     parameters: impl IntoIterator<Item = &'a Parameter>,
@@ -105,11 +106,13 @@ pub(crate) fn write_tensors<'a>(
         .map(|parameter| (parameter.name(), Stored(parameter)));
     // What transformers asks for before it reads a file.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
-        other => Error::training(path.display().to_string(), other.to_string()),
+    let part = path.with_added_extension("part");
+    serialize_to_file(views, Some(metadata), &part).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => Error::io(&part)(source),
+        other => Error::training(part.display().to_string(), other.to_string()),
     })?;
-    synced(path)
+    synced(&part)?;
+    std::fs::rename(&part, path).map_err(Error::io(path))
 }
 
 fn synced(path: &Path) -> Result<()> {

@@ -46,9 +46,8 @@ use crate::architecture::{Architecture, DecoderFamily, TensorSpec};
 use crate::checkpoint::{self, Checkpoint};
 use crate::comparison::Random;
 use crate::error::{Error, Result};
-use crate::export::{Weights, ZeroPoints};
+use crate::export::ZeroPoints;
 use crate::graph::Storage;
-use crate::quantise::BLOCK;
 use crate::train::layers::{host, loss};
 use body::Body;
 use initial::Source;
@@ -86,6 +85,8 @@ pub struct Model {
     options: ModelOptions,
     parameters: Parameters,
     body: Body,
+    /// The lowest block with anything to train: nothing below it is part of the way back.
+    lowest: usize,
 }
 
 impl Model {
@@ -141,7 +142,7 @@ impl Model {
         for (index, spec) in architecture.tensors().iter().enumerate() {
             let role = role(&spec.name, spec.shape.len());
             let values = source.values(index, spec)?;
-            let values = rounded(architecture, options.base_weights, role, spec, values);
+            let values = rounded(architecture, options, role, spec, values);
             parameters.add(&spec.name, &spec.shape, values, role, true)?;
         }
         let mut body = Body::new(architecture, options, &parameters)?;
@@ -151,6 +152,17 @@ impl Model {
             let mut count = 0;
             for linear in body.blocks.iter_mut().flat_map(|block| block.linears_mut()) {
                 count += usize::from(adapter.attach(&mut parameters, linear, &mut random)?);
+            }
+            let layers = body.blocks.len();
+            let chosen = adapter.layers_to_transform.iter().flatten();
+            if let Some(layer) = chosen.copied().find(|&layer| layer >= layers) {
+                return Err(Error::training(
+                    "adapter setting layers_to_transform",
+                    format!(
+                        "there is no layer {layer}; the model's are 0 to {}",
+                        layers - 1
+                    ),
+                ));
             }
             if count == 0 {
                 return Err(Error::training(
@@ -162,11 +174,15 @@ impl Model {
                 ));
             }
         }
+        let adapted =
+            |block: &mut block::Block| block.linears_mut().any(|linear| linear.adapter.is_some());
+        let lowest = body.blocks.iter_mut().position(adapted).unwrap_or(0);
         Ok(Model {
             architecture: architecture.clone(),
             options: options.clone(),
             parameters,
             body,
+            lowest,
         })
     }
 
@@ -247,15 +263,17 @@ impl Model {
 /// The stream of random numbers that adapters start from; weights take those from 0.
 const ADAPTER_STREAM: u64 = 1 << 32;
 
-/// A weight as an export with `weights` stores it.
+/// A weight as an export with these options stores it.
 fn rounded(
     architecture: &Architecture,
-    weights: Weights,
+    options: &ModelOptions,
     role: Role,
     spec: &TensorSpec,
     data: Vec<f32>,
 ) -> Vec<f32> {
-    let precision = weights.precision(ZeroPoints::Float, false, BLOCK);
+    let block = options.block;
+    let weights = options.base_weights;
+    let precision = weights.precision(ZeroPoints::Float, false, block);
     let positions = [
         "wpe.weight",
         "position_embeddings.weight",
@@ -275,11 +293,11 @@ fn rounded(
         && matches!(architecture, Architecture::Decoder(config) if config.family == DecoderFamily::Gpt2);
     if input_first && storage != Storage::F32 {
         storage
-            .rounded(tensor.transposed(), BLOCK)
+            .rounded(tensor.transposed(), block)
             .transposed()
             .data
     } else {
-        storage.rounded(tensor, BLOCK).data
+        storage.rounded(tensor, block).data
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::export::Weights;
+use crate::quantise::{BLOCK, BLOCKS};
 use crate::train::adapter::AdapterSettings;
 
 /// Choices made when a model is built.
@@ -15,6 +16,8 @@ pub struct ModelOptions {
     /// What the frozen weights are rounded to, as an export would: the adapter then learns around the rounding of the model that
     /// is shipped. It saves no memory here. Needs an adapter.
     pub base_weights: Weights,
+    /// Columns that share a scale in those weights, as in the export: one of [`BLOCKS`].
+    pub block: usize,
     /// Share of what each block adds to the residual stream that is dropped in training, and of the embedding.
     pub residual_dropout: f32,
     /// Share of the attention probabilities that is dropped in training.
@@ -31,6 +34,7 @@ impl Default for ModelOptions {
         ModelOptions {
             adapter: None,
             base_weights: Weights::F32,
+            block: BLOCK,
             residual_dropout: 0.0,
             attention_dropout: 0.0,
             recompute: false,
@@ -52,6 +56,12 @@ impl ModelOptions {
             return Err(Error::training(
                 "setting base_weights",
                 "weights that are trained can't be rounded; train an adapter, or leave them at f32",
+            ));
+        }
+        if !BLOCKS.contains(&self.block) {
+            return Err(Error::training(
+                "setting block",
+                format!("{} is none of {BLOCKS:?}", self.block),
             ));
         }
         let shares = [

@@ -12,6 +12,7 @@ use crate::train::layers::Context;
 pub(super) struct Kept {
     /// What was embedded, before its norm.
     unnormed: Option<Tensor<2>>,
+    /// Of the blocks from the lowest that is trained.
     blocks: Vec<KeptBlock>,
     /// The result of the last block, before the norm behind it.
     last: Tensor<2>,
@@ -45,6 +46,9 @@ impl Model {
             let input = self.options.recompute.then(|| x.clone());
             let (y, all) = block.forward(&pass, x);
             x = y;
+            if block.index < self.lowest {
+                continue;
+            }
             blocks.push(match input {
                 Some(input) => KeptBlock::Input(Box::new(input)),
                 None => KeptBlock::All(Box::new(all)),
@@ -76,13 +80,14 @@ impl Model {
             None => dstates,
         };
         drop(kept.last);
-        for (block, kept) in self.body.blocks.iter().zip(kept.blocks).rev() {
+        let trained = self.body.blocks.iter().skip(self.lowest);
+        for (block, kept) in trained.zip(kept.blocks).rev() {
             let kept = match kept {
                 KeptBlock::All(kept) => *kept,
                 KeptBlock::Input(input) => block.forward(&pass, *input).1,
             };
-            // Nothing below the first block is trained along with an adapter.
-            let wanted = block.index > 0 || self.options.adapter.is_none();
+            // Nothing below that block is trained along with an adapter.
+            let wanted = block.index > self.lowest || self.options.adapter.is_none();
             match block.backward(&pass, kept, dx, wanted, gradients) {
                 Some(next) => dx = next,
                 None => return,

@@ -9,6 +9,7 @@
 //! losses as one that isn't, to the bit, on the same device with the same number of threads.
 
 mod events;
+mod layer_list;
 mod memory;
 mod metrics;
 mod plan;

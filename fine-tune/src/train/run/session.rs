@@ -190,7 +190,7 @@ impl Run {
         (parameters.trainable_count(), all.sum())
     }
 
-    /// Trains, and writes what was learnt; after an interruption only checkpoint and figures.
+    /// Trains, and writes what was learnt: the best of the evaluations, and after an interruption what there is.
     ///
     /// # Errors
     /// When a loss is not a number, or a file can't be written.
@@ -202,11 +202,11 @@ impl Run {
         let state = self.trainer.state().clone();
         if ended != Ended::Interrupted {
             self.trainer.restore_best()?;
-            let (model, out) = (self.trainer.model(), self.files.out());
-            match self.settings.method() {
-                Method::Full => model.write_checkpoint(out, &self.source.sidecars)?,
-                Method::Lora => model.write_adapter(out, &self.source.name())?,
-            }
+        }
+        let (model, out) = (self.trainer.model(), self.files.out());
+        match self.settings.method() {
+            Method::Full => model.write_checkpoint(out, &self.source.sidecars)?,
+            Method::Lora => model.write_adapter(out, &self.source.name())?,
         }
         let origin = &state.origin;
         let summary = Summary {

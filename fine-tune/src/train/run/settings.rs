@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, value_parser};
 use serde::Serialize;
 
+use super::layer_list::LayerList;
 use crate::export::Weights;
+use crate::quantise::{BLOCK, BLOCKS};
 use crate::train::data::TooLong;
 use crate::train::optimise::{OptimiserKind, ScheduleKind};
 
@@ -144,12 +146,19 @@ pub struct MethodSettings {
     /// The layers that get an adapter, by PEFT's names (q_proj,v_proj), or all-linear.
     #[arg(long, value_name = "NAMES", default_value = "all-linear")]
     pub target_modules: String,
+    /// The layers that get one, from 0: 15-29, or 0,2,4-7 [default: all]. With the upper half alone a step takes three quarters of
+    /// the work.
+    #[arg(long, value_name = "NUMBERS")]
+    pub layers: Option<LayerList>,
     /// Encoders: what the cosines of pairs are multiplied by.
     #[arg(long, value_name = "X", default_value_t = 20.0, value_parser = positive)]
     pub pair_scale: f64,
     /// What the frozen weights under an adapter are rounded to, so that it learns around the rounding of the model that is shipped.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = BaseWeights::F32)]
     pub base_weights: BaseWeights,
+    /// Columns that share a scale in those weights: what the export's --block will be.
+    #[arg(long, value_name = "32|64|128", default_value_t = BLOCK as u32, value_parser = block)]
+    pub block: u32,
     /// Share of the adapter's inputs that are left out at random.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub adapter_dropout: f64,
@@ -283,6 +292,13 @@ impl Settings {
             Method::Full => 2e-5,
         };
         self.optimiser.learning_rate.unwrap_or(usual)
+    }
+}
+
+fn block(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(block) if BLOCKS.contains(&(block as usize)) => Ok(block),
+        _ => Err("must be 32, 64 or 128".to_owned()),
     }
 }
 

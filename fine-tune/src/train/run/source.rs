@@ -134,10 +134,12 @@ impl Source {
                 .map(|name| name.trim().to_owned())
                 .filter(|name| !name.is_empty())
                 .collect(),
+            layers_to_transform: method.layers.as_ref().map(|layers| layers.0.clone()),
         });
         let options = ModelOptions {
             adapter,
             base_weights: method.base_weights.into(),
+            block: method.block as usize,
             residual_dropout: method.residual_dropout as f32,
             attention_dropout: method.attention_dropout as f32,
             recompute: method.recompute,

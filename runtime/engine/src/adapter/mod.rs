@@ -9,14 +9,18 @@ mod peft;
 mod places;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use crate::model::{Inner, Model, ModelKind};
 use crate::weights::{Change, ChangePart, LowRank};
 use crate::{Error, Session};
+pub use config::{PeftFault, PeftSettings};
 use peft::{Module, PeftFolder};
 use places::{Layer, Place, Places};
+
+/// Folder of a model folder that holds adapters.
+const FOLDER: &str = "adapters";
 
 /// A LoRA adapter that was loaded for one model. Clones are cheap and share everything.
 #[derive(Debug, Clone)]
@@ -94,6 +98,27 @@ impl Adapter {
 }
 
 impl Model {
+    /// The folder of the adapter that a user calls `place`: that folder itself, or the one of this name in the model's own
+    /// `adapters/`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is neither.
+    pub fn find_adapter(&self, place: &Path) -> Result<PathBuf, Error> {
+        if place.is_dir() {
+            return Ok(place.to_owned());
+        }
+        let own = self.folder().join(FOLDER);
+        let kept = own.join(place);
+        if place.components().count() == 1 && kept.is_dir() {
+            return Ok(kept);
+        }
+        Err(Error::Usage(format!(
+            "there is no adapter {}; give a PEFT folder, or the name of one in {}",
+            place.display(),
+            own.display()
+        )))
+    }
+
     /// Loads the PEFT folder `folder` (`adapter_config.json`, `adapter_model.safetensors`) beside this model, which
     /// stays as it is: sessions choose with [`Session::set_adapter`].
     ///

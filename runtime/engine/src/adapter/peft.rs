@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::config::Config;
+use super::config::{PeftFault, PeftSettings};
 use crate::Error;
 use crate::import::TensorBytes;
 
@@ -22,7 +22,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 pub(super) struct PeftFolder {
     folder: PathBuf,
     weights: PathBuf,
-    config: Config,
+    settings: PeftSettings,
     bytes: TensorBytes,
 }
 
@@ -61,6 +61,12 @@ impl Module<'_> {
     }
 }
 
+/// An adapter that is more than what can be kept beside a model.
+fn refuse_more(path: &Path, what: &dyn std::fmt::Display) -> Error {
+    let merge = "merge it into the model instead: fine-tune export --adapter DIR";
+    Error::unsupported(path, format!("{what}; {merge}"))
+}
+
 fn place_of(module: &str) -> String {
     format!("module {module}")
 }
@@ -82,13 +88,19 @@ impl PeftFolder {
             let reason = format!("over {MAX_CONFIG_BYTES} bytes, the limit for such a file");
             return Err(Error::invalid(&path, "length", reason));
         }
-        let config = Config::parse(&path, &text)?;
+        let settings = PeftSettings::parse(&text).map_err(|fault| match fault {
+            PeftFault::Invalid { place, reason } => Error::invalid(&path, place, reason),
+            more @ PeftFault::Unsupported { .. } => refuse_more(&path, &more),
+        })?;
+        if settings.is_dora() {
+            return Err(refuse_more(&path, &"use_dora is true"));
+        }
         let weights = inside(folder, WEIGHTS)?;
         let bytes = TensorBytes::map_file(&weights)?;
         Ok(PeftFolder {
             folder: folder.to_owned(),
             weights,
-            config,
+            settings,
             bytes,
         })
     }
@@ -103,7 +115,7 @@ impl PeftFolder {
 
     /// The base model that the config names.
     pub(super) fn base(&self) -> Option<&str> {
-        self.config.base_model_name_or_path.as_deref()
+        self.settings.base()
     }
 
     /// An error about the file with the matrices.
@@ -140,8 +152,8 @@ impl PeftFolder {
         }
         let modules = found.into_iter().map(|(name, parts)| match parts {
             [Some(a), Some(b), base] => Ok(Module {
-                rank: self.config.rank_of(&name),
-                scale: self.config.scale_of(&name),
+                rank: self.settings.rank_of(&name),
+                scale: self.settings.scale_of(&name),
                 name,
                 a,
                 b,
