@@ -392,24 +392,32 @@ fn a_vulkan_device_gives_the_losses_of_the_processor() {
 }
 
 #[test]
-fn batches_added_up_are_one_large_batch() {
+fn batches_added_up_or_shared_by_devices_are_one_large_batch() {
     let home = home();
     // Examples have unlike numbers of targets, so a mean of means would differ.
     let long = "{\"prompt\":\"x\",\"completion\":\"a much longer answer than the others\"}\n";
     let data = home.path().join("data.jsonl");
     let text = std::fs::read_to_string(&data).unwrap() + &long.repeat(2);
     std::fs::write(data, text).unwrap();
-    let train = |out: &str, rows: usize, accumulate: usize| -> Vec<f64> {
-        let size = format!("--batch-size {rows} --accumulate {accumulate} --by-length false");
+    let train = |out: &str, size: &str| -> Vec<f64> {
         done(&run(
             home.path(),
-            &format!("{NEW_MODEL} --out {out} --max-steps 10 --threads 1 {size}"),
+            &format!("{NEW_MODEL} --out {out} --max-steps 10 --by-length false {size}"),
         ));
         numbers(&home.path().join(out))
     };
-    let (large, parts) = (train("large", 12, 1), train("parts", 4, 3));
+    let large = train("large", "--batch-size 12 --threads 1");
     assert_eq!(large.len(), 10);
-    for (large, part) in large.iter().zip(&parts) {
-        assert!((large - part).abs() < 1e-4 * large, "{large} {part}");
+    let parts = "--batch-size 4 --accumulate 3 --threads 1";
+    let shared = format!("{parts} --devices 2");
+    for (out, size) in [("parts", parts), ("shared", shared.as_str())] {
+        let other = train(out, size);
+        assert_eq!(other.len(), 10);
+        for (large, other) in large.iter().zip(&other) {
+            assert!(
+                (large - other).abs() < 1e-4 * large,
+                "{out}: {large} {other}"
+            );
+        }
     }
 }

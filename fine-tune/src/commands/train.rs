@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
 use clap::{Args, Parser};
 use furlong_fine_tune::train::run::{
-    DeviceKind, Ended, Progress, Run, RunFiles, Settings, Summary, resident_bytes, settings_file,
+    Ended, Progress, Run, RunFiles, Settings, Summary, resident_bytes, settings_file,
 };
 use indicatif::ProgressBar;
 
+use super::devices::devices;
 use crate::{interrupt, terminal};
 
 /// Teach a model from examples: an adapter beside its weights, all of them, or a new model from scratch.
@@ -83,8 +83,8 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode> {
             .build_global()
             .context("can't start the threads")?;
     }
-    let device = device(settings.run.device)?;
-    let mut run = Run::open(files, settings, began.as_ref(), &device)?;
+    let devices = devices(settings.run.device, settings.run.devices)?;
+    let mut run = Run::open(files, settings, began.as_ref(), &devices)?;
     for (path, bad, count) in run.bad_lines() {
         terminal::warn_bad_lines(path, bad, count);
     }
@@ -133,24 +133,6 @@ fn with_file(path: &Path, given: Vec<OsString>) -> Result<Settings> {
             "{}: {}",
             path.display(),
             error.to_string().trim_start_matches("error: ").trim()
-        ),
-    }
-}
-
-fn device(kind: DeviceKind) -> Result<Device> {
-    match kind {
-        DeviceKind::Cpu => Ok(Device::flex()),
-        #[cfg(feature = "gpu")]
-        DeviceKind::Gpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        #[cfg(not(feature = "gpu"))]
-        DeviceKind::Gpu => bail!(
-            "--device gpu: this program was built without it; build it with --features furlong-fine-tune/gpu"
-        ),
-        #[cfg(feature = "cuda")]
-        DeviceKind::Cuda => Ok(Device::cuda(burn::tensor::DeviceIndex::Default)),
-        #[cfg(not(feature = "cuda"))]
-        DeviceKind::Cuda => bail!(
-            "--device cuda: this program was built without it; build it with --features furlong-fine-tune/cuda"
         ),
     }
 }

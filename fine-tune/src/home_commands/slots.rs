@@ -260,8 +260,8 @@ pub(super) fn fill(phrase: &[Piece], answer: &mut Answer, random: &mut Random) -
             }
         }
     }
-    // A name may be said with its «'s».
-    spoken.join(" ").replace(" 's", "'s")
+    // A name may be said with its «'s», and a comma may stand behind a choice.
+    spoken.join(" ").replace(" 's", "'s").replace(" ,", ",")
 }
 
 type Say = fn(&mut Answer, &mut Random) -> String;

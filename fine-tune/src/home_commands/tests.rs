@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::grammar::{Grammar, Piece};
 use super::{Command, Commands, HAND_WRITTEN, Split};
@@ -87,6 +88,44 @@ fn commands_repeat_with_their_seed() {
     };
     assert_eq!(some(5), some(5));
     assert_ne!(some(5), some(6));
+}
+
+/// What the built-in model was trained and measured on can be made again, so the figures in its card are about these grammars. When a
+/// grammar changes, this fails until `cargo xtask home-model` has trained anew and data.json has the new digests.
+#[test]
+fn the_recipe_makes_the_data_of_the_built_in_model() {
+    let recipe: Value =
+        serde_json::from_str(include_str!("../../recipes/home-commands/data.json")).unwrap();
+    let mut earlier: HashSet<String> = HashSet::new();
+    for (split, file) in Split::ALL.into_iter().zip(recipe.as_array().unwrap()) {
+        assert_eq!(file["name"], split.name());
+        let count = usize::try_from(file["count"].as_u64().unwrap()).unwrap();
+        let mut digest = Sha256::new();
+        let mut texts = Vec::with_capacity(count);
+        for command in Commands::new(split, file["seed"].as_u64().unwrap()).take(count) {
+            digest.update(serde_json::to_vec(&command).unwrap());
+            digest.update(b"\n");
+            let text = command.prompt.to_lowercase();
+            texts.push(text.trim_end_matches(['.', '!', '?']).to_owned());
+        }
+        let digest: Vec<String> = digest
+            .finalize()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(file["sha256"], digest.concat(), "{}", split.name());
+        // Not only no phrasing, but no text of another split either.
+        let twice: Vec<&String> = texts
+            .iter()
+            .filter(|text| earlier.contains(*text))
+            .collect();
+        assert!(twice.is_empty(), "{}: {twice:?}", split.name());
+        earlier.extend(texts);
+    }
+    let card = include_str!("../../../targets/linux/models/home-commands/model-card.md");
+    for file in [&recipe[0], &recipe[2]] {
+        assert!(card.contains(file["sha256"].as_str().unwrap()), "{file}");
+    }
 }
 
 #[test]

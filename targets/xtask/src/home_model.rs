@@ -1,8 +1,9 @@
 //! `cargo xtask home-model`: makes the model that is built into `furlong`, from nothing but this repository.
 
 use crate::shell::{self, say};
-use crate::{models, workspace};
+use crate::{fetch, models, workspace};
 use anyhow::{Context, Result};
+use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,9 +11,9 @@ use std::process::Command;
 /// What to make.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Commands to learn from; the built-in model has seen the default
-    #[arg(long, default_value_t = 120_000)]
-    commands: u32,
+    /// Commands to learn from [default: as many as the recipe's data.json says, which the built-in model has seen]
+    #[arg(long, value_name = "N")]
+    commands: Option<u32>,
     /// Threads that train [default: one for each core]
     #[arg(long)]
     threads: Option<u32>,
@@ -21,9 +22,17 @@ pub struct Options {
     out: Option<std::path::PathBuf>,
 }
 
-/// Commands of the other splits.
-const VALID: u32 = 1000;
-const TEST: u32 = 2000;
+/// A data file of the recipe, as data.json has it.
+#[derive(Debug, Deserialize)]
+struct Split {
+    name: String,
+    /// Commands in it.
+    count: u32,
+    /// What `fine-tune data home-commands` starts from.
+    seed: u64,
+    /// Of the file that these make.
+    sha256: String,
+}
 
 /// Generates the data, learns the tokenizer, trains, exports, and measures on the test split and the list written by hand.
 ///
@@ -51,19 +60,28 @@ pub fn run(options: &Options) -> Result<()> {
     };
 
     let file = |split: &str| work.join(format!("{split}.jsonl"));
-    let splits = [
-        ("train", options.commands, "1"),
-        ("valid", VALID, "2"),
-        ("test", TEST, "3"),
-    ];
-    for (split, count, seed) in splits {
-        let count = count.to_string();
+    for mut split in splits(&recipe)? {
+        let wanted = match options.commands {
+            Some(commands) if split.name == "train" => {
+                split.count = commands;
+                None
+            }
+            _ => Some(split.sha256),
+        };
+        let file = file(&split.name);
         step(
-            fine_tune(&["data", "home-commands", "--split", split, "--count", &count])
-                .args(["--seed", seed])
+            fine_tune(&["data", "home-commands", "--split", &split.name])
+                .args(["--count", &split.count.to_string()])
+                .args(["--seed", &split.seed.to_string()])
                 .arg("--out")
-                .arg(file(split)),
+                .arg(&file),
         )?;
+        if wanted.is_some_and(|wanted| fetch::digest(&file).is_ok_and(|made| made != wanted)) {
+            say(format!(
+                "home-model: {} is not what the built-in model was made from: the grammars have changed since",
+                file.display()
+            ));
+        }
     }
     let tokenizer = work.join("tokenizer");
     step(
@@ -120,6 +138,13 @@ pub fn run(options: &Options) -> Result<()> {
     )?;
     evaluate(&file("test"), &["--record"])?;
     Ok(())
+}
+
+/// The data files of the recipe.
+fn splits(recipe: &Path) -> Result<Vec<Split>> {
+    let path = recipe.join("data.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

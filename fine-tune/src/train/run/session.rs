@@ -12,6 +12,7 @@ use super::memory::resident_bytes;
 use super::metrics::MetricsFile;
 use super::plan::Plan;
 use super::plot;
+use super::replicas::Replicas;
 use super::run_files::RunFiles;
 use super::settings::{Method, Settings};
 use super::settings_file;
@@ -43,7 +44,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Opens model and data for a new run, or for one that was broken off.
+    /// Opens model and data for a new run, or for one that was broken off. `devices` are one or more, which compute together.
     ///
     /// # Errors
     /// When a file can't be read, settings contradict each other, or a run that is to be resumed began with something else.
@@ -51,7 +52,7 @@ impl Run {
         files: RunFiles,
         settings: Settings,
         began: Option<&Settings>,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Run> {
         if let Some((name, then, now)) =
             began.and_then(|began| settings_file::difference(began, &settings))
@@ -116,7 +117,12 @@ impl Run {
             eval_digest: eval.as_ref().map(|eval| eval.digest.clone()),
             began: began_at,
         };
-        let mut model = source.model(&settings, device)?;
+        let mut copies = devices.iter().map(|device| source.model(&settings, device));
+        let mut model = match copies.next() {
+            Some(model) => model?,
+            None => return Err(Error::training("the devices", "there is none")),
+        };
+        let others = copies.collect::<Result<Vec<_>>>()?;
         let resumed = saved.as_ref().map(|saved| saved.state.step);
         let (state, optimiser) = match saved {
             None => (State::new(origin), Optimiser::new(plan.rules)),
@@ -150,7 +156,9 @@ impl Run {
         };
         let (samples, tokens) = (data.samples.len(), data.tokens());
         let total = plan.total;
-        let trainer = Trainer::new(plan, model, optimiser, state, data, eval, records)?;
+        let mut replicas = Replicas::new(model, others, plan.pair_scale);
+        replicas.share();
+        let trainer = Trainer::new(plan, replicas, optimiser, state, data, eval, records)?;
         Ok(Run {
             files,
             settings,

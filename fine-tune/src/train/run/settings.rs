@@ -258,13 +258,16 @@ pub struct RunSettings {
     /// What computes.
     #[arg(long, value_name = "DEVICE", value_enum, default_value_t = DeviceKind::Cpu)]
     pub device: DeviceKind,
+    /// How many devices of that kind take each step together: they share its --accumulate batches.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=64))]
+    pub devices: u32,
     /// Threads that compute on the processor [default: one for each core].
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=4096))]
     pub threads: Option<u32>,
 }
 
 /// Settings that change no loss, and may differ when a run is resumed.
-pub(super) const FREE: [&str; 4] = ["checkpoint-every", "keep", "device", "threads"];
+pub(super) const FREE: [&str; 5] = ["checkpoint-every", "keep", "device", "devices", "threads"];
 
 /// Settings that name files.
 pub(super) const FILES: [&str; 5] = ["base", "architecture", "tokenizer", "data", "eval"];

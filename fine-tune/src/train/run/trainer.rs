@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::events::EventFile;
 use super::metrics::{EvalLine, Line, MetricsFile, StepLine};
 use super::plan::Plan;
+use super::replicas::{Job, Replicas};
 use super::state::State;
 use super::store::{Arrays, Saved, Store};
 use crate::comparison::Random;
@@ -19,7 +20,7 @@ use crate::train::optimise::{Optimiser, clip_norm, clip_value, norm};
 #[derive(Debug)]
 pub struct Trainer {
     plan: Plan,
-    model: Model,
+    replicas: Replicas,
     optimiser: Optimiser,
     state: State,
     data: SampleSet,
@@ -75,13 +76,13 @@ pub struct Progress {
 const DROPOUT_STREAM: u64 = 1 << 40;
 
 impl Trainer {
-    /// A run that goes on from `state` with a model and an optimiser as they were then.
+    /// A run that goes on from `state` with a model, on each of its devices, and an optimiser as they were then.
     ///
     /// # Errors
     /// When the data has no such place as the state names.
     pub fn new(
         plan: Plan,
-        model: Model,
+        replicas: Replicas,
         optimiser: Optimiser,
         state: State,
         data: SampleSet,
@@ -100,7 +101,7 @@ impl Trainer {
         }
         Ok(Trainer {
             plan,
-            model,
+            replicas,
             optimiser,
             state,
             data,
@@ -149,7 +150,7 @@ impl Trainer {
 
     /// The model as it is.
     pub fn model(&self) -> &Model {
-        &self.model
+        self.replicas.first()
     }
 
     /// Where the run stands.
@@ -171,7 +172,7 @@ impl Trainer {
             Some(best) if best.step != self.state.step => {
                 let saved = self.store.read(best.step)?;
                 let path = self.store.path(best.step);
-                set_parameters(&mut self.model, saved.parameters)
+                set_parameters(self.replicas.first_mut(), saved.parameters)
                     .map_err(|reason| Error::malformed(&path, "parameters", reason))
             }
             _ => Ok(()),
@@ -187,26 +188,17 @@ impl Trainer {
         let mut gradients = Gradients::new();
         let mut loss = Loss::default();
         let mut tokens = 0;
-        for number in cursor.batch..last {
-            let Some((batch, partner)) = self.data.batch(&self.epoch, number) else {
-                break;
-            };
-            tokens += filled(&batch) + partner.as_ref().map_or(0, filled);
-            let drawn = Random::new(self.plan.seed, DROPOUT_STREAM + step).next();
-            let seed = self
-                .plan
-                .dropout
-                .then_some(drawn.wrapping_add(number as u64));
-            loss += match &partner {
-                None => self.model.backward(&batch, seed, &mut gradients)?,
-                Some(partner) => {
-                    let scale = self.plan.pair_scale;
-                    self.model
-                        .backward_pairs(&batch, partner, scale, seed, &mut gradients)?
-                }
-            };
+        let numbers: Vec<usize> = (cursor.batch..last).collect();
+        for numbers in numbers.chunks(self.replicas.count()) {
+            let jobs: Vec<Job> = numbers
+                .iter()
+                .filter_map(|&number| self.job(number))
+                .collect();
+            let batches = jobs.iter().flat_map(Job::batches);
+            tokens += batches.map(filled).sum::<usize>();
+            loss += self.replicas.backward(&jobs, &mut gradients)?;
         }
-        gradients.check(self.model.parameters())?;
+        gradients.check(self.model().parameters())?;
         self.refuse_lost(step, "loss", loss.mean())?;
         let weight = loss.weight;
         gradients.map(|_, gradient| gradient.div_scalar(weight));
@@ -219,8 +211,9 @@ impl Trainer {
             clip_norm(&mut gradients, length, self.plan.clip_norm);
         }
         let rate = self.plan.schedule.rate(step, &self.state.plateau);
-        self.optimiser
-            .step(self.model.parameters_mut(), gradients, rate);
+        let parameters = self.replicas.first_mut().parameters_mut();
+        self.optimiser.step(parameters, gradients, rate);
+        self.replicas.share();
         self.advance(last);
         let seconds = start.elapsed().as_secs_f64();
         self.state.step += 1;
@@ -235,6 +228,18 @@ impl Trainer {
             eval_loss: None,
             learning_rate: rate,
             tokens_per_second: speed,
+        })
+    }
+
+    /// A batch of the epoch, as a device is to learn from it.
+    fn job(&self, number: usize) -> Option<Job> {
+        let (batch, partner) = self.data.batch(&self.epoch, number)?;
+        let drawn = Random::new(self.plan.seed, DROPOUT_STREAM + self.state.step).next();
+        let seed = self.plan.dropout;
+        Some(Job {
+            batch,
+            partner,
+            dropout_seed: seed.then_some(drawn.wrapping_add(number as u64)),
         })
     }
 
@@ -274,15 +279,13 @@ impl Trainer {
         let mut loss = Loss::default();
         if let Some(eval) = &self.eval {
             let epoch = self.plan.eval_epoch(&eval.samples);
-            let batches = (0..epoch.len()).filter_map(|number| eval.batch(&epoch, number));
-            for (batch, partner) in batches {
-                loss += match &partner {
-                    None => self.model.loss(&batch)?,
-                    Some(partner) => {
-                        self.model
-                            .loss_pairs(&batch, partner, self.plan.pair_scale)?
-                    }
-                };
+            let numbers: Vec<usize> = (0..epoch.len()).collect();
+            for numbers in numbers.chunks(self.replicas.count()) {
+                let batches = numbers
+                    .iter()
+                    .filter_map(|&number| eval.batch(&epoch, number));
+                let jobs: Vec<Job> = batches.map(Job::without_dropout).collect();
+                loss += self.replicas.loss(&jobs)?;
             }
         }
         let mean = loss.mean();
@@ -303,7 +306,7 @@ impl Trainer {
     }
 
     fn save(&self) -> Result<PathBuf> {
-        let parameters = self.model.parameters().trainable();
+        let parameters = self.model().parameters().trainable();
         let parameters: Arrays = parameters
             .map(|(_, parameter)| (parameter.name().to_owned(), parameter.value().to_data()))
             .collect();

@@ -192,6 +192,41 @@ fn to_f32(bytes: &[u8], width: FloatWidth) -> Vec<f32> {
     }
 }
 
+/// A constant that is one number, by itself or in a vector of one.
+pub(crate) fn scalar(draft: &Draft, value: &str) -> Result<Option<f32>, Error> {
+    match dims(draft, value)?.as_deref() {
+        Some([] | [1]) => {
+            Ok(floats(draft, value)?.and_then(|(_, numbers)| numbers.first().copied()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What a value is a multiple of, and the factor, where a node multiplies or divides it by a constant number.
+pub(crate) fn scaled(draft: &Draft, value: &str) -> Result<Option<(String, f32)>, Error> {
+    let Some((_, node)) = draft.producer(value) else {
+        return Ok(None);
+    };
+    let (Some(a), Some(b)) = (input(node, 0), input(node, 1)) else {
+        return Ok(None);
+    };
+    let of =
+        |source: &str, factor: Option<f32>| Ok(factor.map(|factor| (source.to_owned(), factor)));
+    match node.op_type.as_str() {
+        "Mul" => match scalar(draft, b)? {
+            None => of(b, scalar(draft, a)?),
+            factor => of(a, factor),
+        },
+        "Div" => of(a, scalar(draft, b)?.filter(|&b| b != 0.0).map(|b| 1.0 / b)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a constant is meant to be `wanted`: f16 knows three and a half digits.
+pub(crate) fn is_near(constant: f32, wanted: f32) -> bool {
+    (constant - wanted).abs() <= wanted.abs() * 5e-4
+}
+
 /// A constant list of whole numbers, such as the shape of a `Reshape`.
 pub(crate) fn whole_numbers(draft: &Draft, value: &str) -> Result<Option<Vec<i64>>, Error> {
     let Some(tensor) = draft.initialiser(value) else {

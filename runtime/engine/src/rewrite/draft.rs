@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as DimensionValue};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 use super::node::{int, int_attribute, ints_attribute, reads};
@@ -139,21 +140,26 @@ impl Draft {
         self.inputs().any(|input| input.name == value)
     }
 
+    /// A graph input's shape.
+    fn input_shape(&self, value: &str) -> Option<&[Dimension]> {
+        use tract_onnx::pb::type_proto::Value;
+        let input = self.inputs().find(|input| input.name == value)?;
+        let Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
+        Some(&tensor.shape.as_ref()?.dim)
+    }
+
     /// The sizes of a graph input's axes; `None` for those with a name or none.
     pub(crate) fn input_dims(&self, value: &str) -> Option<Vec<Option<usize>>> {
-        use tract_onnx::pb::{tensor_shape_proto::dimension::Value, type_proto};
-        let input = self.inputs().find(|input| input.name == value)?;
-        let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
-        let dims = tensor
-            .shape
-            .as_ref()?
-            .dim
-            .iter()
-            .map(|dim| match dim.value {
-                Some(Value::DimValue(size)) => usize::try_from(size).ok(),
-                _ => None,
-            });
-        Some(dims.collect())
+        let size = |dim: &Dimension| match dim.value {
+            Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok(),
+            _ => None,
+        };
+        Some(self.input_shape(value)?.iter().map(size).collect())
+    }
+
+    /// The size of a graph input's axis, a number or a name, if it says one.
+    pub(crate) fn input_dimension(&self, value: &str, axis: usize) -> Option<&DimensionValue> {
+        self.input_shape(value)?.get(axis)?.value.as_ref()
     }
 
     /// Drops graph inputs that no node reads.
@@ -270,20 +276,20 @@ impl Draft {
 
     /// What one of our nodes stands for.
     pub(crate) fn spec(&self, id: NodeId) -> Option<&OpSpec> {
-        self.specs.get(self.spec_index(id)?)
+        self.spec_of(self.node(id)?)
+    }
+
+    /// As [`Draft::spec`], of a node that is at hand.
+    pub(crate) fn spec_of(&self, node: &NodeProto) -> Option<&OpSpec> {
+        self.specs.get(spec_index(node)?)
     }
 
     /// Takes what one of our nodes stands for, in order to put it into another one.
     pub(crate) fn take_spec(&mut self, id: NodeId) -> Option<OpSpec> {
-        let index = self.spec_index(id)?;
+        let index = spec_index(self.node(id)?)?;
         self.specs
             .get_mut(index)
             .map(|spec| std::mem::replace(spec, OpSpec::Taken))
-    }
-
-    fn spec_index(&self, id: NodeId) -> Option<usize> {
-        let node = self.node(id).filter(|node| node.domain == super::DOMAIN)?;
-        usize::try_from(int(node, "spec")?).ok()
     }
 
     /// Removes nodes that nothing reads, until none is left, and initialisers that nothing reads.
@@ -321,4 +327,10 @@ impl Draft {
         graph.initializer = initialisers;
         (self.shell, self.specs)
     }
+}
+
+/// Which of the specs one of our nodes stands for.
+fn spec_index(node: &NodeProto) -> Option<usize> {
+    let index = (node.domain == super::DOMAIN).then(|| int(node, "spec"))??;
+    usize::try_from(index).ok()
 }

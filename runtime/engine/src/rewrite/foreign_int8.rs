@@ -9,7 +9,7 @@ use tract_onnx::pb::NodeProto;
 use super::constants;
 use super::draft::{Draft, NodeId};
 use super::linear::bias_add;
-use super::node::{input, int, output};
+use super::node::{input, int, other_input, output};
 use super::spec::{Int8Part, Int8Source, Int8Spec, OpSpec};
 use crate::Error;
 use crate::import::ElementType;
@@ -103,24 +103,14 @@ fn chain(draft: &Draft, node: &NodeProto) -> Option<Chain> {
         cast_node.op_type == "Cast" && int(cast_node, "to") == Some(ElementType::Float as i64);
     let sum = output(cast_node, 0).filter(|_| to_float)?;
     let (product, product_node) = draft.sole_consumer(sum)?;
-    let (_, scales) = draft.producer(other(product_node, "Mul", sum)?)?;
+    let (_, scales) = draft.producer(other_input(product_node, "Mul", sum)?)?;
     Some(Chain {
         source: input(quantised, 0)?.to_owned(),
-        scale: other(scales, "Mul", activation_scale)?.to_owned(),
+        scale: other_input(scales, "Mul", activation_scale)?.to_owned(),
         cast,
         product,
         result: output(product_node, 0)?.to_owned(),
     })
-}
-
-/// The input of a node of two that isn't `value`.
-fn other<'n>(node: &'n NodeProto, op_type: &str, value: &str) -> Option<&'n str> {
-    let (a, b) = (input(node, 0)?, input(node, 1)?);
-    match node.op_type == op_type {
-        true if a == value && b != value => Some(b),
-        true if b == value && a != value => Some(a),
-        _ => None,
-    }
 }
 
 /// The weights of a node, and how many rows they have.

@@ -8,8 +8,12 @@
 mod activation;
 mod adapter_slots;
 mod attention;
+mod axes;
 mod by_rows;
 mod constants;
+mod decomposed_attention;
+mod decomposed_gelu;
+mod decomposed_norm;
 mod draft;
 mod foreign_attention;
 mod foreign_half;
@@ -52,6 +56,7 @@ pub(crate) fn rewrite_graph(mut model: OnnxModel) -> Result<Rewritten, Error> {
     foreign_half::widen(&mut model, Interface::Kept)?;
     let mut draft = Draft::new(model)?;
     rewrite_ops(&mut draft)?;
+    decomposed_attention::rewrite(&mut draft)?;
     self_attention::rewrite(&mut draft);
     gated::rewrite(&mut draft);
     norm::rewrite(&mut draft)?;
@@ -89,9 +94,11 @@ fn rewrite_ops(draft: &mut Draft) -> Result<(), Error> {
     constants::lift(draft);
     adapter_slots::rewrite(draft)?;
     foreign_norm::rewrite(draft)?;
+    decomposed_norm::rewrite(draft)?;
     foreign_int8::rewrite(draft)?;
     linear::rewrite(draft)?;
     gather::rewrite(draft)?;
     activation::rewrite(draft);
+    decomposed_gelu::rewrite(draft)?;
     Ok(())
 }

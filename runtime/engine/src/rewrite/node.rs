@@ -56,6 +56,16 @@ pub(crate) fn output(node: &NodeProto, index: usize) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
+/// The input of a node of two, of this type, that isn't `value`.
+pub(crate) fn other_input<'n>(node: &'n NodeProto, op_type: &str, value: &str) -> Option<&'n str> {
+    let (a, b) = (input(node, 0)?, input(node, 1)?);
+    match node.op_type == op_type {
+        true if a == value && b != value => Some(b),
+        true if b == value && a != value => Some(a),
+        _ => None,
+    }
+}
+
 /// A node's attribute.
 pub(crate) fn attribute<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
     node.attribute
@@ -95,6 +105,17 @@ pub(crate) fn int_attribute(name: &str, value: i64) -> AttributeProto {
         name: name.to_owned(),
         r#type: AttributeType::Int as i32,
         i: value,
+        ..AttributeProto::default()
+    }
+}
+
+/// Makes a real-number attribute.
+pub(crate) fn float_attribute(name: &str, value: f32) -> AttributeProto {
+    use tract_onnx::pb::attribute_proto::AttributeType;
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Float as i32,
+        f: value,
         ..AttributeProto::default()
     }
 }

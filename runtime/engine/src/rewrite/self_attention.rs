@@ -15,24 +15,60 @@ pub(crate) fn rewrite(draft: &mut Draft) {
     for id in draft.ids_of("Attention") {
         let found = draft.node(id).and_then(|node| {
             let spec = find(draft, node)?;
-            let operands = [0, 1, 2].map(|index| input(node, index).unwrap_or_default().to_owned());
-            let mask = input(node, 3).map(str::to_owned);
-            Some((spec, operands, mask, output(node, 0)?.to_owned()))
+            let inputs: Option<Vec<String>> = (0..if spec.masked { 4 } else { 3 })
+                .map(|index| input(node, index).map(str::to_owned))
+                .collect();
+            Some((spec, inputs?, output(node, 0)?.to_owned()))
         });
-        let Some((mut spec, operands, mask, result)) = found else {
+        let Some((spec, inputs, result)) = found else {
             continue;
         };
-        let mut inputs: Vec<String> = match merge(draft, &operands, &format!("{result}.qkv")) {
-            Some(packed) => {
-                spec.inputs = AttentionInputs::Packed;
-                vec![packed]
-            }
-            None => operands.into(),
-        };
-        inputs.extend(mask);
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let spec = OpSpec::SelfAttention(spec);
-        draft.replace(&[id], &result, spec, &inputs, &[&result]);
+        draft.replace(
+            &[id],
+            &result,
+            OpSpec::SelfAttention(spec),
+            &inputs,
+            &[&result],
+        );
+    }
+    // What only asked for shapes reads the layers no longer.
+    draft.prune();
+    pack(draft);
+}
+
+/// Makes one layer of the three that give queries, keys and values.
+fn pack(draft: &mut Draft) {
+    for id in draft.ids() {
+        let found = draft.node(id).and_then(|node| match draft.spec(id)? {
+            OpSpec::SelfAttention(spec) if spec.inputs == AttentionInputs::Separate => {
+                let (operands, mask) = node.input.split_first_chunk::<3>()?;
+                Some((operands.clone(), mask.to_vec(), output(node, 0)?.to_owned()))
+            }
+            _ => None,
+        });
+        let Some((operands, mask, result)) = found else {
+            continue;
+        };
+        let Some(packed) = merge(draft, &operands, &format!("{result}.qkv")) else {
+            continue;
+        };
+        let Some(OpSpec::SelfAttention(mut spec)) = draft.take_spec(id) else {
+            continue;
+        };
+        spec.inputs = AttentionInputs::Packed;
+        let inputs: Vec<&str> = [&packed]
+            .into_iter()
+            .chain(&mask)
+            .map(String::as_str)
+            .collect();
+        draft.replace(
+            &[id],
+            &result,
+            OpSpec::SelfAttention(spec),
+            &inputs,
+            &[&result],
+        );
     }
 }
 

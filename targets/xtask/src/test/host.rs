@@ -2,12 +2,11 @@
 
 use super::report::{self, Outcome};
 use crate::board::Builder;
-use crate::{test, toolchain, workspace};
+use crate::{packages, test, toolchain, workspace};
 use anyhow::Result;
 use std::process::Command;
 
-/// Training is checked too, on the processor. The Vulkan path takes another ten minutes to build: its tests run with
-/// `cargo test --release --workspace --features furlong-fine-tune/gpu`.
+/// Training is checked too, on the processor. The Vulkan path takes another ten minutes to build: it is a step of its own.
 const TRAINING: &str = "--features=furlong-fine-tune/train";
 
 fn cargo(args: &[&str]) -> Result<Command> {
@@ -69,4 +68,18 @@ pub fn tests() -> Result<Outcome> {
     command.args(["--no-fail-fast", TRAINING]);
     test::parity::environment(&mut command)?;
     report::rust_tests("host", &mut command)
+}
+
+/// Training on a Vulkan device that is a program, against the processor and PyTorch: the road of every graphics card.
+pub fn vulkan() -> Result<Outcome> {
+    packages::ensure(&[packages::VULKAN])?;
+    let mut command = Builder::Host.cargo("test")?;
+    command.args([
+        "--no-fail-fast",
+        "--features=furlong-fine-tune/gpu",
+        "--test=train",
+        "--test=training",
+        "vulkan",
+    ]);
+    report::rust_tests("vulkan", &mut command)
 }
