@@ -9,7 +9,7 @@ use furlong_runtime::{Adapter, Error, LoadOptions, Model, OnnxModel, Session};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 #[path = "../src/decoder_tests/builder.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test needs a part of it")]
 mod builder;
 use builder::{Builder, Stored, VOCAB};
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use furlong_runtime::{LoadOptions, Model, OnnxModel};
 
 #[path = "../src/decoder_tests/builder.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test needs a part of it")]
 mod builder;
 
 /// The system's allocator, counting.

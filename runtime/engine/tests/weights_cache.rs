@@ -8,7 +8,7 @@ use furlong_core::{Isa, IsaKind};
 use furlong_runtime::{LoadOptions, Model, WeightsCache, pack_weights};
 
 #[path = "../src/decoder_tests/builder.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each test needs a part of it")]
 mod builder;
 use builder::{Builder, Stored};
 

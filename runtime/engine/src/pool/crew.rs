@@ -7,7 +7,8 @@
 //! While a token is decoded the next job is some microseconds away, too near to sleep. So a helper watches
 //! for it a while ([`Patience`]), and sleeps when none comes: a helper that watches in vain takes a core from
 //! somebody who has work. Where another program holds a helper's core, the caller waits for that helper's part
-//! up to a whole time slice; a caller that waits much goes on alone for a while ([`Stalls`]).
+//! up to a whole time slice; a caller that waits much goes on alone for a while ([`Stalls`]). And a helper that finds itself on the
+//! caller's core, because the others are taken, doesn't help: it would only take turns with the caller.
 //!
 //! Crates were looked at first. With rayon two threads decode a fifth slower: its join waits for the slower of equal parts, and a
 //! caller hands its work over to the pool to enter it. forte and chili share work at the beats of a clock, which can be as far
@@ -49,6 +50,8 @@ struct Shared {
     inside: AtomicUsize,
     left: Condvar,
     quit: AtomicBool,
+    /// The core that the caller of the job was on.
+    core: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -96,6 +99,11 @@ impl Crew {
         Ok(crew)
     }
 
+    /// Whether helpers are worth calling now. If not, dividing the work is a waste, too.
+    pub(super) fn helps(&self) -> bool {
+        !self.shared.board().stalls.is_alone(Instant::now())
+    }
+
     /// Runs `job` on this thread and on all others that come in time; returns when none is in it any more. Where
     /// the crew works for another caller, this thread does it alone.
     ///
@@ -105,10 +113,7 @@ impl Crew {
             return job();
         }
         let begun = Instant::now();
-        if self.shared.board().stalls.is_alone(begun) {
-            self.taken.store(false, Ordering::Release);
-            return job();
-        }
+        self.shared.core.store(current_core(), Ordering::Relaxed);
         // SAFETY: only the lifetime changes. A helper gets the job from the board, under its lock, and is counted inside
         // from then on. Below, whatever happens, the job is taken off the board, and this function goes on only
         // when nobody is inside: nobody holds the reference when what it borrows from ends.
@@ -181,8 +186,13 @@ impl Shared {
     /// Takes part in the job that is open, if one is.
     fn help(&self) {
         let job = {
-            let board = self.board();
+            let mut board = self.board();
             let Some(job) = board.job else { return };
+            let core = current_core();
+            if core != UNKNOWN_CORE && core == self.core.load(Ordering::Relaxed) {
+                board.stalls.pause(Instant::now());
+                return;
+            }
             self.inside.fetch_add(1, Ordering::Relaxed);
             job
         };
@@ -229,6 +239,21 @@ fn watch(begun: Instant, longest: Duration, done: impl Fn() -> bool) -> bool {
         // Whoever else wants this core, the caller perhaps, has something to do.
         std::thread::yield_now();
     }
+}
+
+/// Where the system doesn't tell.
+const UNKNOWN_CORE: usize = usize::MAX;
+
+/// The core that this thread is on just now.
+fn current_core() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: it takes nothing and changes nothing.
+        let core = unsafe { libc::sched_getcpu() };
+        usize::try_from(core).unwrap_or(UNKNOWN_CORE)
+    }
+    #[cfg(not(target_os = "linux"))]
+    UNKNOWN_CORE
 }
 
 /// How often [`watch`] looks between two looks at the clock.
@@ -280,12 +305,19 @@ impl Stalls {
     /// Time that is judged as a whole: more than a time slice of another program.
     const WINDOW: Duration = Duration::from_millis(5);
     const LEAST: Duration = Duration::from_millis(20);
+    /// After a helper was on the caller's core: soon enough to use another core when there is one.
+    const PAUSE: Duration = Duration::from_millis(3);
     /// So little is lost while a program stays on a core, so soon it is noticed that it went.
     const MOST: Duration = Duration::from_millis(400);
 
     /// Whether the helpers are to be left alone now.
     fn is_alone(&self, now: Instant) -> bool {
         self.alone_until.is_some_and(|until| now < until)
+    }
+
+    /// A helper has no core of its own.
+    fn pause(&mut self, now: Instant) {
+        self.alone_until = self.alone_until.max(now.checked_add(Stalls::PAUSE));
     }
 
     /// The caller worked on a job and then waited for helpers until `now`. Parts are small: helpers that run meanwhile are

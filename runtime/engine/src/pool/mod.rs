@@ -80,9 +80,12 @@ impl Pool {
         jobs: Vec<J>,
         work: impl Fn(J) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
-        let count = jobs.len();
+        let crew = self.crew_for(jobs.len());
         let mut jobs = jobs.into_iter();
-        self.share(count, || jobs.next(), work)
+        match crew {
+            Some(crew) => share(crew, || jobs.next(), work),
+            None => jobs.try_for_each(work),
+        }
     }
 
     /// Cuts `values` into rows of `width`, and calls `work` with parts of `rows_at_once` rows (the last may have
@@ -99,12 +102,12 @@ impl Pool {
     ) -> Result<(), E> {
         let len = width.saturating_mul(rows_at_once).max(1);
         let count = values.len().div_ceil(len);
-        if self.crew.is_none() || count <= 1 {
+        let Some(crew) = self.crew_for(count) else {
             return work(0, values);
-        }
+        };
         let mut parts = values.chunks_mut(len).enumerate();
-        self.share(
-            count,
+        share(
+            crew,
             || parts.next(),
             |(index, part)| work(index * rows_at_once, part),
         )
@@ -123,9 +126,9 @@ impl Pool {
     ) -> Result<(), E> {
         let (columns, tile) = (out.columns(), tile.max(1));
         let tiles = columns.div_ceil(tile);
-        if self.crew.is_none() || tiles <= 1 {
+        let Some(crew) = self.crew_for(tiles) else {
             return work(0..columns, out);
-        }
+        };
         let mut rest = Some(out);
         let mut start = 0;
         let next = || {
@@ -137,43 +140,38 @@ impl Pool {
             rest = (after.columns() > 0).then_some(after);
             Some((range, part))
         };
-        self.share(tiles, next, |(range, part)| work(range, part))
+        share(crew, next, |(range, part)| work(range, part))
     }
 
-    /// Calls `work` with all of the `count` parts (or fewer) that `next` gives, on all threads.
-    fn share<P: Send, E: Send>(
-        &self,
-        count: usize,
-        mut next: impl FnMut() -> Option<P> + Send,
-        work: impl Fn(P) -> Result<(), E> + Sync,
-    ) -> Result<(), E> {
-        let crew = match &self.crew {
-            Some(crew) if count > 1 => crew,
-            _ => {
-                while let Some(part) = next() {
-                    work(part)?;
-                }
-                return Ok(());
-            }
-        };
-        let source = Mutex::new((next, None));
-        crew.run(&|| {
-            loop {
-                let part = {
-                    let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (next, failure) = &mut *source;
-                    if failure.is_some() { None } else { next() }
-                };
-                let Some(part) = part else { return };
-                if let Err(error) = work(part) {
-                    let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
-                    source.1.get_or_insert(error);
-                }
-            }
-        });
-        let (_, failure) = source.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failure.map_or(Ok(()), Err)
+    /// Who helps with a job of `count` parts, if anybody does.
+    fn crew_for(&self, count: usize) -> Option<&Crew> {
+        self.crew.as_ref().filter(|crew| count > 1 && crew.helps())
     }
+}
+
+/// Calls `work` with all parts that `next` gives, on all threads.
+fn share<P: Send, E: Send>(
+    crew: &Crew,
+    next: impl FnMut() -> Option<P> + Send,
+    work: impl Fn(P) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let source = Mutex::new((next, None));
+    crew.run(&|| {
+        loop {
+            let part = {
+                let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+                let (next, failure) = &mut *source;
+                if failure.is_some() { None } else { next() }
+            };
+            let Some(part) = part else { return };
+            if let Err(error) = work(part) {
+                let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+                source.1.get_or_insert(error);
+            }
+        }
+    });
+    let (_, failure) = source.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(()), Err)
 }
 
 /// Threads for tract's own operators.

@@ -87,3 +87,33 @@ fn errors_and_panics_come_to_the_caller_and_leave_the_pool_whole() {
         count_columns(&pool, 3000);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_helper_on_the_callers_core_leaves_the_work_to_the_caller() {
+    /// Keeps this thread, and those that it starts, to one core.
+    fn keep_to_one_core() {
+        // SAFETY: plain numbers, for which zeros are a value; the calls read and write this set only.
+        unsafe {
+            let mut cores: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(libc::sched_getcpu().try_into().unwrap(), &mut cores);
+            let size = size_of_val(&cores);
+            assert_eq!(libc::sched_setaffinity(0, size, &cores), 0);
+        }
+    }
+    // A thread of its own: other tests keep their cores.
+    let alone = std::thread::spawn(|| {
+        keep_to_one_core();
+        let pool = pool(3);
+        let caller = std::thread::current().id();
+        (0..40).for_each(|_| {
+            let work = |()| {
+                assert_eq!(std::thread::current().id(), caller);
+                std::thread::yield_now();
+                Ok::<(), ()>(())
+            };
+            pool.for_each(vec![(); 20], work).unwrap();
+        });
+    });
+    alone.join().unwrap();
+}
