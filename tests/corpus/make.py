@@ -213,16 +213,38 @@ def make_adapters():
 
 
 def make_plan():
-    """The tiny chat model as a plan, its tokenizer without the regular expression that plans don't have."""
+    """Plans of each kind: the tiny chat model, a classifier with a WordPiece tokenizer, a keyword-spotting transformer."""
     (HERE / "plan").mkdir(exist_ok=True)
+    tests = HERE.parent
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), "!", ".", "é"]
+    special = [{"id": i, "content": tokens[i], "special": True, "normalized": False, "single_word": False,
+                "lstrip": False, "rstrip": False} for i in range(4)]
+    around = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+              {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": special,
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing", "single": around, "pair": around,
+                           "special_tokens": {t: {"id": t, "ids": [tokens.index(t)], "tokens": [t]} for t in tokens[2:4]}},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": {token: i for i, token in enumerate(tokens)}},
+    }
     with tempfile.TemporaryDirectory() as folder:
-        model = pathlib.Path(folder) / "model"
-        shutil.copytree(HERE.parent.parent / "targets/linux/tests/data/tiny-chat", model)
-        tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
-        tokenizer["pre_tokenizer"]["use_regex"] = False
-        (model / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-        options = ["--context", "16", "--tile", "2", "--out", str(HERE / "plan" / "decoder")]
-        subprocess.run(["furlong", "plan", str(model), *options], check=True)
+        encoder = pathlib.Path(folder)
+        shutil.copy(tests / "encoders/classifier.onnx", encoder / "model.onnx")
+        (encoder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        for name, model, options in [
+            ("decoder", tests.parent / "targets/linux/tests/data/tiny-chat", ["--context", "16", "--tile", "2"]),
+            ("encoder", encoder, ["--context", "12"]),
+            ("features", tests / "encoders/frames.onnx", []),
+        ]:
+            command = ["furlong", "plan", str(model), *options, "--out", str(HERE / "plan" / name)]
+            subprocess.run(command, check=True)
 
 
 def main():

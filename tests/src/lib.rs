@@ -2,4 +2,5 @@
 
 pub mod fuzz;
 pub mod memory;
+pub mod plan;
 pub mod reference;

@@ -7,12 +7,16 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use furlong_core::{Isa, IsaKind};
 use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
 use furlong_runtime::{Array, Graph, GraphOptions, KvFormat, LoadOptions, Model, Session};
+use furlong_tests::plan::Image;
 use furlong_tests::reference::Reference;
 
 /// Largest difference from the reference in f32.
 const TOLERANCE: f32 = 1e-3;
+/// Largest difference of a plan's embedding from the session's: pooling adds in another order than tract.
+const POOLED: f32 = 1e-6;
 /// The same with an adapter beside the model, whose factors have 15 bits and here are as large as the weights, or larger: rsLoRA's
 /// scale falls slower with the rank.
 const BESIDE: f32 = 1e-2;
@@ -294,5 +298,39 @@ fn encoders_give_the_reference_embeddings() {
         let worst = largest_difference(sentences, &expected.floats("sentence_embedding"));
         println!("{name}: {worst:.1e}");
         assert!(worst <= TOLERANCE, "{name}: {worst} from the reference");
+    }
+}
+
+#[test]
+fn encoders_as_plans_give_the_embeddings_of_sessions() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    for name in ENCODERS {
+        let expected = Reference::open(&golden(name).join("expected.safetensors"));
+        let (tokens, mask) = (
+            expected.tokens("input_ids"),
+            expected.tokens("attention_mask"),
+        );
+        let length = tokens.len() / 2;
+        let pairs: Vec<(u32, u32)> = tokens.into_iter().zip(mask).collect();
+        // Sentences without their padding, and one of a single token.
+        let whole = pairs.chunks(length);
+        let kept = whole.map(|row| row.iter().filter(|(_, keep)| *keep == 1));
+        let mut sentences: Vec<Vec<u32>> =
+            kept.map(|row| row.map(|(id, _)| *id).collect()).collect();
+        sentences.push(vec![3]);
+        for weights in [Weights::F32, Weights::Q8, Weights::Q4] {
+            let folder = exported(name, None, weights, home.path());
+            let graph = load(&folder).encode(&sentences).expect("an encoder");
+            for isa in [IsaKind::Scalar, Isa::detect().kind()] {
+                let plan = Image::of(&folder, isa, length).encode(&sentences);
+                let apart = plan
+                    .iter()
+                    .zip(&graph)
+                    .map(|(a, b)| largest_difference(a, b));
+                let worst = apart.fold(0.0, f32::max);
+                println!("{name} {} {isa:?}: {worst:.1e}", weights.name());
+                assert!(worst <= POOLED, "{name} {}: {worst}", weights.name());
+            }
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! `cargo xtask test` makes what these tests read and sets `FURLONG_MODELS` to the folder that holds it:
 //! `minilm-f32`, and `references/minilm/` as `tests/parity/encoder_reference.py` writes it.
 
+use furlong_core::Isa;
 use furlong_runtime::{Array, Graph, GraphOptions, LoadOptions, Model};
+use furlong_tests::plan::Image;
 use furlong_tests::reference::{Reference, cosine, models_folder};
 
 /// Sentences of the reference.
@@ -85,5 +87,24 @@ fn a_dynamically_quantised_file_runs_as_it_comes() {
         println!("sentence {index}: cosine {cosine:.5} from ONNX Runtime's int8");
         // The same whole-number sums; now and then an activation lies so close to a half that it rounds otherwise.
         assert!(cosine >= 0.9995, "sentence {index}: cosine {cosine}");
+    }
+}
+
+#[test]
+#[ignore = "reads models that `cargo xtask test` makes"]
+fn a_plan_gives_the_embeddings_of_the_model() {
+    let folder = models_folder().join("minilm-q8");
+    let model = Model::load(&folder, &LoadOptions::default()).expect("the export loads");
+    let reference = reference();
+    let sentences: Vec<Vec<u32>> = (0..SENTENCES)
+        .map(|index| reference.tokens(&format!("ids.{index}")))
+        .collect();
+    let graph = model.encode(&sentences).expect("an encoder");
+    let plan = Image::of(&folder, Isa::detect().kind(), 64).encode(&sentences);
+    for (index, (plan, graph)) in plan.iter().zip(&graph).enumerate() {
+        let apart = plan.iter().zip(graph).map(|(a, b)| (a - b).abs());
+        let worst = apart.fold(0.0, f32::max);
+        println!("sentence {index}: {worst:.1e} from the session");
+        assert!(worst <= 1e-6, "sentence {index}: {worst}");
     }
 }

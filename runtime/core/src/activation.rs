@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-use crate::math::{erf, exp, tanh};
+use crate::math::{self, erf, exp};
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, MatrixMut, Operand};
 
@@ -33,6 +33,11 @@ pub fn silu_mul(isa: Isa, gate: &[f32], up: &[f32], mut out: MatrixMut<'_>) -> R
 /// In place `x / (1 + e^-x)`.
 pub fn silu(isa: Isa, x: &mut [f32]) {
     silu_loop(isa, x);
+}
+
+/// In place `tanh(x)`.
+pub fn tanh(isa: Isa, x: &mut [f32]) {
+    tanh_loop(isa, x);
 }
 
 /// In place `x * (1 + erf(x / √2)) / 2`, to about 1e-6.
@@ -87,6 +92,14 @@ for_each_isa! {
 }
 
 for_each_isa! {
+    fn tanh_loop(x: &mut [f32]) {
+        for x in x {
+            *x = math::tanh(*x);
+        }
+    }
+}
+
+for_each_isa! {
     fn gelu_erf_loop(x: &mut [f32]) {
         for x in x {
             *x = 0.5 * *x * (1.0 + erf(*x * core::f32::consts::FRAC_1_SQRT_2));
@@ -97,7 +110,7 @@ for_each_isa! {
 for_each_isa! {
     fn gelu_tanh_loop(x: &mut [f32]) {
         for x in x {
-            *x = 0.5 * *x * (1.0 + tanh(0.797_884_6 * (*x + 0.044_715 * (*x * *x * *x))));
+            *x = 0.5 * *x * (1.0 + math::tanh(0.797_884_6 * (*x + 0.044_715 * (*x * *x * *x))));
         }
     }
 }

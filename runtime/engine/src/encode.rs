@@ -17,16 +17,16 @@ const BATCH_TOKENS: usize = 4096;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The output that our own exports have.
-const EMBEDDING: &str = "sentence_embedding";
+pub(crate) const EMBEDDING: &str = "sentence_embedding";
 
 /// How a graph without an embedding of its own is read: what the folder's sentence-transformers
 /// files say, or the mean over the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pooling {
+pub(crate) struct Pooling {
     /// Take the first token instead of the mean.
-    first: bool,
+    pub first: bool,
     /// Scale to length 1.
-    normalise: bool,
+    pub normalise: bool,
 }
 
 impl Model {
@@ -184,7 +184,7 @@ impl Inner {
 
 impl Pooling {
     /// What the sentence-transformers files in `folder` say, where there are any.
-    fn of(folder: &Path) -> Pooling {
+    pub(crate) fn of(folder: &Path) -> Pooling {
         let read = |name: &str| {
             let path = folder.join(name);
             let size = std::fs::metadata(&path).ok()?.len();

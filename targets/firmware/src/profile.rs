@@ -71,6 +71,11 @@ fn kind(op: &Op) -> usize {
         Op::Prepare { .. } => 3,
         Op::Norm { .. } => 4,
         Op::Gather { .. } => 5,
-        Op::Add { .. } | Op::Copy { .. } | Op::Activate { .. } | Op::Pool { .. } => 6,
+        Op::Add { .. }
+        | Op::Copy { .. }
+        | Op::Activate { .. }
+        | Op::Pool { .. }
+        | Op::Unfold { .. }
+        | Op::Prepend { .. } => 6,
     }
 }

@@ -165,7 +165,8 @@ impl Execution<'_, '_> {
         else {
             return Err(MISFIT);
         };
-        let (tokens, value_dim) = (self.tokens, usize::from(value_dim));
+        let (tokens, width) = self.shape(out)?;
+        let value_dim = usize::from(value_dim);
         let (count, dim) = (usize::from(heads.count), usize::from(heads.dim));
         let group = count.checked_div(usize::from(kv_heads)).ok_or(MISFIT)?;
         let kv_head = part.checked_div(group).ok_or(MISFIT)?;
@@ -186,7 +187,6 @@ impl Execution<'_, '_> {
             value_stride,
             scale,
         };
-        let width = stride(out)?;
         // Queries, keys and values may share a buffer, so they are read out of what lies around the other two.
         let [out_range, scratch_range] = [
             self.plan.buffer(out)?.range(),

@@ -112,11 +112,21 @@ fn check_header(plan: &Plan<'_>) -> Result<(), PlanError> {
     }
     let (sampling, texts) = (plan.op_count(), plan.op_count() + 1);
     let tokens = plan.buffer(header.tokens)?;
-    let kept = (tokens.first, tokens.last) == (0, u16::MAX);
-    if tokens.content != Content::Words
-        || (tokens.rows, tokens.columns) != (header.context, 1)
-        || !kept
-    {
+    let fits = match header.kind {
+        PlanKind::Decoder | PlanKind::Encoder => {
+            let kept = (tokens.first, tokens.last) == (0, u16::MAX);
+            let shape = (tokens.rows, tokens.columns) == (header.context, 1);
+            tokens.content == Content::Words && shape && kept
+        }
+        // Features are there when the first op begins, and nothing else is until then.
+        PlanKind::Features => {
+            tokens.content == Content::Floats
+                && tokens.rows <= header.context
+                && tokens.lives_at(0)
+                && header.tokenizer.count == 0
+        }
+    };
+    if !fits {
         return Err(PlanError::Buffer(header.tokens.0));
     }
     let output = plan.buffer(header.output)?;
@@ -180,22 +190,22 @@ impl<'c, 'p> Checker<'c, 'p> {
         Ok(buffer)
     }
 
-    /// Columns of a buffer with a row for each of `rows`.
-    fn floats(&self, id: BufferId, rows: Rows) -> Result<usize, PlanError> {
+    /// The rows of a buffer that a whole tile uses, and its columns; neither is 0.
+    fn floats(&self, id: BufferId) -> Result<(usize, usize), PlanError> {
         let buffer = self.buffer(id, Content::Floats)?;
-        let wanted = match rows {
-            Rows::All => self.tile,
-            Rows::Last => 1,
-        };
-        self.require(buffer.rows as usize >= wanted && buffer.columns > 0)?;
-        Ok(buffer.columns as usize)
+        self.require(buffer.rows > 0 && buffer.columns > 0)?;
+        Ok((
+            (buffer.rows as usize).min(self.tile),
+            buffer.columns as usize,
+        ))
     }
 
-    /// Checks that some columns are there.
-    fn columns(&self, columns: Columns, width: usize) -> Result<(), PlanError> {
-        let all = self.floats(columns.buffer, Rows::All)?;
+    /// Checks that some columns are there; gives the rows.
+    fn columns(&self, columns: Columns, width: usize) -> Result<usize, PlanError> {
+        let (rows, all) = self.floats(columns.buffer)?;
         let end = usize::from(columns.column).checked_add(width);
-        self.require(width > 0 && end.is_some_and(|end| end <= all))
+        self.require(width > 0 && end.is_some_and(|end| end <= all))?;
+        Ok(rows)
     }
 
     /// Checks a tensor of `len` floats, if there is one.
@@ -220,11 +230,17 @@ impl<'c, 'p> Checker<'c, 'p> {
         })
     }
 
-    /// Checks that a buffer of prepared activations is large enough for a matrix.
-    fn prepared(&self, id: BufferId, matrix: &Tensor, rows: Rows) -> Result<(), PlanError> {
+    /// Checks that a buffer of prepared activations is large enough for a matrix and `count` rows, or the last of them.
+    fn prepared(
+        &self,
+        id: BufferId,
+        matrix: &Tensor,
+        count: usize,
+        rows: Rows,
+    ) -> Result<(), PlanError> {
         let buffer = self.buffer(id, Content::Bytes)?;
         let tokens = match rows {
-            Rows::All => self.tile,
+            Rows::All => count,
             Rows::Last => 1,
         };
         let needed = self.prepared_bytes(matrix, tokens)?;
@@ -235,16 +251,16 @@ impl<'c, 'p> Checker<'c, 'p> {
         match *op {
             Op::Gather { table, index, out } => self.gather(table, index, out),
             Op::Add { to, from } | Op::Copy { to, from } => {
-                let (a, b) = (self.floats(to, Rows::All)?, self.floats(from, Rows::All)?);
-                self.require(a == b && to != from)
+                let same = self.floats(to)? == self.floats(from)?;
+                self.require(same && to != from)
             }
             Op::Norm {
                 x, gain, bias, out, ..
             } => {
-                let columns = self.floats(x, Rows::All)?;
+                let (rows, columns) = self.floats(x)?;
                 self.vector(Some(gain), columns)?;
                 self.vector(bias, columns)?;
-                self.require(self.floats(out, Rows::All)? == columns && x != out)
+                self.require(self.floats(out)? == (rows, columns) && x != out)
             }
             Op::Prepare {
                 x,
@@ -252,9 +268,9 @@ impl<'c, 'p> Checker<'c, 'p> {
                 out,
                 rows,
             } => {
-                let columns = self.floats(x, Rows::All)?;
+                let (count, columns) = self.floats(x)?;
                 let matrix = self.plan.tensor(weights)?;
-                self.prepared(out, &matrix, rows)?;
+                self.prepared(out, &matrix, count, rows)?;
                 self.require(matrix.columns as usize == columns)
             }
             Op::Multiply {
@@ -265,14 +281,14 @@ impl<'c, 'p> Checker<'c, 'p> {
                 rows,
             } => {
                 let matrix = self.plan.tensor(weights)?;
-                self.prepared(activations, &matrix, rows)?;
+                let (count, all) = self.floats(out.buffer)?;
+                self.prepared(activations, &matrix, count, rows)?;
                 self.vector(bias, matrix.rows as usize)?;
-                let all = self.floats(out.buffer, rows)?;
                 let end = usize::from(out.column).checked_add(matrix.rows as usize);
                 self.require(end.is_some_and(|end| end <= all))
             }
             Op::Gated { .. } => self.gated(op),
-            Op::Activate { x, .. } => self.floats(x, Rows::All).map(|_| ()),
+            Op::Activate { x, .. } => self.floats(x).map(|_| ()),
             Op::Place {
                 x,
                 heads,
@@ -294,13 +310,31 @@ impl<'c, 'p> Checker<'c, 'p> {
             Op::Append {
                 from, heads, cache, ..
             } => {
-                self.columns(from, heads.columns())?;
+                let rows = self.columns(from, heads.columns())?;
+                self.require(rows == self.tile)?;
                 self.cache(cache, usize::from(heads.count), usize::from(heads.dim))
             }
             Op::Attend { .. } | Op::SelfAttend { .. } => self.attention(op),
+            Op::Unfold { x, out, patches } => {
+                let (rows, columns) = self.floats(x)?;
+                let shape = patches.usizes();
+                let numbers = rows.checked_mul(columns);
+                let inside = shape.last().zip(numbers).is_some_and(|(at, len)| at < len);
+                let (rows, columns) = self.floats(out)?;
+                let fits = (shape.rows(), shape.columns()) == (Some(rows), Some(columns));
+                self.require(inside && fits && x != out)
+            }
+            Op::Prepend { table, x, out } => {
+                let (rows, columns) = self.floats(x)?;
+                let table = self.plan.tensor(table)?;
+                let all = rows.checked_add(table.rows as usize);
+                let (own, wide) = self.floats(out)?;
+                let fits = all == Some(own) && (columns, columns) == (wide, table.columns as usize);
+                self.require(fits && table.format == TensorFormat::Floats && x != out)
+            }
             Op::Pool { x, out, .. } => {
-                let columns = self.floats(x, Rows::All)?;
-                self.require(self.floats(out, Rows::Last)? == columns && x != out)
+                let (_, columns) = self.floats(x)?;
+                self.require(self.floats(out)? == (1, columns) && x != out)
             }
         }
     }
@@ -308,16 +342,19 @@ impl<'c, 'p> Checker<'c, 'p> {
     fn gather(&self, table: TensorId, index: super::Index, out: BufferId) -> Result<(), PlanError> {
         let header = &self.plan.header;
         let table = self.plan.tensor(table)?;
+        let (count, columns) = self.floats(out)?;
+        let decodes = header.kind == PlanKind::Decoder;
         let rows = match index {
             super::Index::Token => header.vocabulary,
-            super::Index::Position => header.context,
+            super::Index::Position if decodes => header.context,
+            super::Index::Position => count as u32,
             super::Index::First => 1,
         };
+        self.require(index != super::Index::Token || header.kind != PlanKind::Features)?;
         let known = match table.format {
             TensorFormat::Packed(format) => PackedLayout::of(format, header.isa).is_ok(),
             _ => table.table(self.plan.bytes_of(&table)).is_ok(),
         };
-        let columns = self.floats(out, Rows::All)?;
         self.require(known && table.rows >= rows && table.columns as usize == columns)
     }
 
@@ -338,14 +375,14 @@ impl<'c, 'p> Checker<'c, 'p> {
         let (gate, up) = (self.plan.tensor(gate)?, self.plan.tensor(up)?);
         let same = (gate.format, gate.rows, gate.columns) == (up.format, up.rows, up.columns);
         self.require(same)?;
-        self.prepared(activations, &gate, Rows::All)?;
+        let (count, columns) = self.floats(out)?;
+        self.prepared(activations, &gate, count, Rows::All)?;
         self.vector(gate_bias, gate.rows as usize)?;
         self.vector(up_bias, gate.rows as usize)?;
         let scratch = self.buffer(scratch, Content::Floats)?;
-        let columns = self.floats(out, Rows::All)?;
         let tiles = scratch.columns > 0
             && (scratch.columns as usize).is_multiple_of(super::execute::ROW_TILE);
-        let rows = self.tile.checked_mul(2);
+        let rows = count.checked_mul(2);
         self.require(
             columns == gate.rows as usize
                 && tiles
@@ -384,11 +421,12 @@ impl<'c, 'p> Checker<'c, 'p> {
                 let (count, dim) = (usize::from(heads.count), usize::from(heads.dim));
                 let kv_heads = usize::from(kv_heads);
                 self.require(kv_heads > 0 && count.is_multiple_of(kv_heads) && keys != values)?;
-                self.columns(queries, heads.columns())?;
+                let rows = self.columns(queries, heads.columns())?;
                 self.cache(keys, kv_heads, dim)?;
                 self.cache(values, kv_heads, dim)?;
-                let columns = self.floats(out, Rows::All)?;
-                self.require(columns == heads.columns() && out != queries.buffer)
+                let shape = (self.tile, heads.columns());
+                let fits = rows == self.tile && self.floats(out)? == shape;
+                self.require(fits && out != queries.buffer)
             }
             Op::SelfAttend {
                 queries,
@@ -404,13 +442,14 @@ impl<'c, 'p> Checker<'c, 'p> {
                 let (count, dim) = (usize::from(heads.count), usize::from(heads.dim));
                 let (kv_heads, value_dim) = (usize::from(kv_heads), usize::from(value_dim));
                 self.require(kv_heads > 0 && count.is_multiple_of(kv_heads))?;
-                self.columns(queries, heads.columns())?;
-                self.columns(keys, kv_heads * dim)?;
-                self.columns(values, kv_heads * value_dim)?;
-                let columns = self.floats(out, Rows::All)?;
+                let (rows, columns) = self.floats(out)?;
+                let alike = self.columns(queries, heads.columns())? == rows
+                    && self.columns(keys, kv_heads * dim)? == rows
+                    && self.columns(values, kv_heads * value_dim)? == rows;
+                self.require(alike)?;
                 let shape = TiledShape {
-                    tokens: self.tile,
-                    positions: self.tile,
+                    tokens: rows,
+                    positions: rows,
                     head_dim: dim,
                     value_dim,
                     query_stride: 0,

@@ -1,11 +1,11 @@
 //! Executes one op on the tokens of a tile, or a part of it where the whole would take long.
 //!
-//! Each function calls the kernels that the host's runtime calls for the same op, with the same numbers.
+//! Each function calls the kernels that the host's runtime calls for the same op, with the same numbers. An op works on as
+//! many rows as its buffers have, at most one for each token: what is pooled has one row, a buffer of a tile has the tile's.
 
 use super::op::{Activation, Columns, Index, Op, Rows};
 use super::{BufferId, Plan, PlanError, Tensor, TensorFormat, TensorId, cast};
 use crate::gather::gather_row;
-use crate::math::sqrt;
 use crate::pieces::pieces_mut;
 use crate::rope::rope;
 use crate::{
@@ -113,6 +113,8 @@ impl<'e, 'p> Execution<'e, 'p> {
             } => self.append(from, heads, cache, kept),
             Op::Attend { .. } => self.attend(op, part),
             Op::SelfAttend { .. } => self.self_attend(op, part),
+            Op::Unfold { .. } => self.unfold(op, part),
+            Op::Prepend { table, x, out } => self.prepend(table, x, out),
             Op::Pool {
                 x,
                 out,
@@ -122,33 +124,40 @@ impl<'e, 'p> Execution<'e, 'p> {
         }
     }
 
-    /// Columns of a buffer of floats, and the rows of the tile's tokens.
-    pub(super) fn rows(&mut self, id: BufferId) -> Result<(usize, &mut [f32]), PlanError> {
-        let columns = self.plan.buffer(id)?.columns as usize;
-        let [bytes] = split(self.plan, self.arena, [id])?;
-        Ok((columns, first_rows(bytes, self.tokens, columns)?))
+    /// How many rows of a buffer of floats are in use, and its columns.
+    pub(super) fn shape(&self, id: BufferId) -> Result<(usize, usize), PlanError> {
+        let buffer = self.plan.buffer(id)?;
+        let rows = (buffer.rows as usize).min(self.tokens);
+        Ok((rows, buffer.columns as usize))
     }
 
-    /// The same of two buffers of equal columns.
+    /// Columns of a buffer of floats, and the rows in use.
+    pub(super) fn rows(&mut self, id: BufferId) -> Result<(usize, &mut [f32]), PlanError> {
+        let (rows, columns) = self.shape(id)?;
+        let [bytes] = split(self.plan, self.arena, [id])?;
+        Ok((columns, first_rows(bytes, rows, columns)?))
+    }
+
+    /// The same of two buffers of equal shape.
     fn pair(&mut self, a: BufferId, b: BufferId) -> Result<(usize, [&mut [f32]; 2]), PlanError> {
-        let columns = self.plan.buffer(a)?.columns as usize;
+        let (rows, columns) = self.shape(a)?;
         let [a, b] = split(self.plan, self.arena, [a, b])?;
-        let a = first_rows(a, self.tokens, columns)?;
-        Ok((columns, [a, first_rows(b, self.tokens, columns)?]))
+        let a = first_rows(a, rows, columns)?;
+        Ok((columns, [a, first_rows(b, rows, columns)?]))
     }
 
     fn gather(&mut self, table: TensorId, index: Index, out: BufferId) -> Progress {
         let tensor = self.plan.tensor(table)?;
         let bytes = self.plan.bytes_of(&tensor);
         let (rows, columns) = (tensor.rows as usize, tensor.columns as usize);
+        let (count, _) = self.shape(out)?;
         let [tokens, out] = split(self.plan, self.arena, [self.plan.header.tokens, out])?;
-        let out = first_rows(out, self.tokens, columns)?;
-        let tokens = cast::words(tokens)?.get(self.first..).ok_or(MISFIT)?;
-        let places = tokens.iter().zip(self.first..);
+        let out = first_rows(out, count, columns)?;
+        let tokens = cast::words(tokens)?;
         // A width of zero is refused with the table.
-        for (out, (&token, position)) in out.chunks_mut(columns.max(1)).zip(places) {
+        for (out, position) in out.chunks_mut(columns.max(1)).zip(self.first..) {
             let row = match index {
-                Index::Token => token as usize,
+                Index::Token => *tokens.get(position).ok_or(MISFIT)? as usize,
                 Index::Position => position,
                 Index::First => 0,
             };
@@ -166,10 +175,11 @@ impl<'e, 'p> Execution<'e, 'p> {
     fn prepare(&mut self, x: BufferId, weights: TensorId, out: BufferId, rows: Rows) -> Progress {
         let matrix = self.plan.tensor(weights)?;
         let columns = matrix.columns as usize;
+        let (count, _) = self.shape(x)?;
         let [x, out] = split(self.plan, self.arena, [x, out])?;
-        let x: &[f32] = first_rows(x, self.tokens, columns)?;
+        let x: &[f32] = first_rows(x, count, columns)?;
         let (x, tokens) = match rows {
-            Rows::All => (x, self.tokens),
+            Rows::All => (x, count),
             Rows::Last => {
                 let start = x.len().checked_sub(columns).ok_or(MISFIT)?;
                 (x.get(start..).ok_or(MISFIT)?, 1)
@@ -196,13 +206,13 @@ impl<'e, 'p> Execution<'e, 'p> {
         rows: Rows,
         start: usize,
     ) -> Progress {
+        let (count, stride) = self.shape(out.buffer)?;
         let tokens = match rows {
-            Rows::All => self.tokens,
+            Rows::All => count,
             Rows::Last => 1,
         };
         let matrix = Matrix::new(self.plan, weights, bias)?;
         let range = matrix.some_rows(start, tokens);
-        let stride = self.plan.buffer(out.buffer)?.columns as usize;
         let [activations, values] = split(self.plan, self.arena, [activations, out.buffer])?;
         let column = usize::from(out.column).saturating_add(start);
         let values = cast::floats_mut(values)?.get_mut(column..).ok_or(MISFIT)?;
@@ -225,11 +235,11 @@ impl<'e, 'p> Execution<'e, 'p> {
         else {
             return Err(MISFIT);
         };
-        let (isa, tokens) = (self.isa, self.tokens);
+        let isa = self.isa;
+        let (tokens, stride) = self.shape(out)?;
         let gate = Matrix::new(self.plan, gate, gate_bias)?;
         let up = Matrix::new(self.plan, up, up_bias)?;
         let width = self.plan.buffer(scratch)?.columns as usize;
-        let stride = self.plan.buffer(out)?.columns as usize;
         let range = start..start.saturating_add(width).min(gate.rows);
         let ids = [activations, scratch, out];
         let [activations, scratch, out] = split(self.plan, self.arena, ids)?;
@@ -300,28 +310,6 @@ impl<'e, 'p> Execution<'e, 'p> {
                 }
             }
         }
-        DONE
-    }
-
-    fn pool(&mut self, x: BufferId, out: BufferId, first: bool, normalise: bool) -> Progress {
-        let columns = self.plan.buffer(x)?.columns as usize;
-        let [x, out] = split(self.plan, self.arena, [x, out])?;
-        let x = first_rows(x, self.tokens, columns)?;
-        let out = first_rows(out, 1, columns)?;
-        let tokens = if first { 1 } else { self.tokens };
-        out.fill(0.0);
-        for row in x.chunks_exact(columns.max(1)).take(tokens) {
-            out.iter_mut()
-                .zip(row)
-                .for_each(|(sum, value)| *sum += value);
-        }
-        let mut factor = 1.0 / tokens as f32;
-        if normalise {
-            let square = out.iter().fold(0.0f32, |sum, value| sum + value * value);
-            let length = sqrt(square);
-            factor = 1.0 / if length > 1e-12 { length } else { 1e-12 };
-        }
-        out.iter_mut().for_each(|value| *value *= factor);
         DONE
     }
 }
@@ -417,5 +405,6 @@ fn activate(isa: Isa, activation: Activation, x: &mut [f32]) {
         Activation::Silu => activation::silu(isa, x),
         Activation::GeluErf => activation::gelu_erf(isa, x),
         Activation::GeluTanh => activation::gelu_tanh(isa, x),
+        Activation::Tanh => activation::tanh(isa, x),
     }
 }

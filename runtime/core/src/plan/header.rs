@@ -10,7 +10,7 @@ use core::ops::Range;
 /// What every plan starts with.
 pub const MAGIC: [u8; 8] = *b"FURLPLAN";
 /// The version of the format that this crate reads and writes.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 192;
 /// Bytes at the start that the checksum doesn't cover, itself among them.
@@ -27,6 +27,8 @@ pub enum PlanKind {
     Decoder,
     /// One output for all tokens, which come at once.
     Encoder,
+    /// One output for a matrix of numbers, as frames of a recording are.
+    Features,
 }
 
 /// How a decoder's cache stores keys and values.
@@ -82,7 +84,7 @@ pub struct Header {
     pub cache: CacheFormat,
     /// What the plan computes.
     pub kind: PlanKind,
-    /// Most tokens that a session holds.
+    /// Most tokens that a session holds. With features: the most rows of any buffer.
     pub context: u32,
     /// Most tokens that go through the ops at once.
     pub tile: u32,
@@ -100,7 +102,7 @@ pub struct Header {
     pub tokenizer: Table,
     /// The first op that runs only for the last tile of a prompt.
     pub head: u32,
-    /// Where the session keeps its tokens, `[context]` words.
+    /// Where the session keeps its tokens, `[context]` words; or the features, floats.
     pub tokens: BufferId,
     /// What the plan computes, one row of floats.
     pub output: BufferId,
@@ -150,6 +152,7 @@ impl Header {
             .u8(match self.kind {
                 PlanKind::Decoder => 0,
                 PlanKind::Encoder => 1,
+                PlanKind::Features => 2,
             })
             .u8(0)
             .u32(self.context)
@@ -212,6 +215,7 @@ impl Header {
         let kind = match reader.u8() {
             0 => PlanKind::Decoder,
             1 => PlanKind::Encoder,
+            2 => PlanKind::Features,
             _ => return Err(refuse),
         };
         let _reserved = reader.u8();

@@ -16,10 +16,12 @@ mod attend;
 mod cast;
 mod check;
 mod checksum;
+mod convolve;
 mod error;
 mod execute;
 mod header;
 mod op;
+mod pool;
 mod record;
 mod session;
 mod tables;
@@ -30,7 +32,7 @@ mod tokenizer;
 pub use answer::{Answer, Event, Finish};
 pub use error::{Part, PlanError};
 pub use header::{CacheFormat, HEADER_BYTES, Header, MAGIC, NO_TOKEN, PlanKind, Table, VERSION};
-pub use op::{Activation, Columns, Heads, Index, Kept, OP_BYTES, Op, Rope, Rows};
+pub use op::{Activation, Columns, Heads, Index, Kept, OP_BYTES, Op, Patches, Rope, Rows};
 pub use session::{Session, Step};
 pub use tables::{
     BUFFER_BYTES, BlockParts, Buffer, BufferId, Content, Points, TENSOR_ALIGN, TENSOR_BYTES,
@@ -38,7 +40,8 @@ pub use tables::{
 };
 
 pub use tokenizer::{
-    LOWER_BYTES, MERGE_BYTES, TOKENIZER_HEADER_BYTES, Tokenizer, TokenizerCounts, WORDS_PER_BYTE,
+    CLASS_BYTES, CharacterClass, Cut, EXPANSION_BYTES, MERGE_BYTES, RULE_BYTES, Scheme,
+    TOKENIZER_HEADER_BYTES, Tokenizer, TokenizerCounts, WORDS_PER_BYTE,
 };
 
 use tables::record;

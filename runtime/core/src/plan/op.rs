@@ -49,6 +49,8 @@ pub enum Activation {
     GeluErf,
     /// GELU by its tanh approximation.
     GeluTanh,
+    /// Hyperbolic tangent: a classifier's pooled token.
+    Tanh,
 }
 
 /// Cosines and sines by position, `[context or more, rotary columns / 2]` each.
@@ -90,7 +92,26 @@ impl Heads {
     }
 }
 
-/// One step of a plan. Shapes: `n` is the number of tokens in the tile, `p` the position of the first.
+/// How patches are cut out of numbers `[height, width, channels]`, wherever these lie, for a convolution over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Patches {
+    /// Height, width and channels.
+    pub size: [u16; 3],
+    /// Numbers from one to the next along each of these.
+    pub strides: [u32; 3],
+    /// Height and width of a patch.
+    pub kernel: [u16; 2],
+    /// From one patch to the next, down and across.
+    pub step: [u16; 2],
+    /// Zeros above and to the left.
+    pub pad: [u16; 2],
+    /// How many patches, down and across.
+    pub places: [u32; 2],
+}
+
+/// One step of a plan. Shapes: `n` is the number of tokens in the tile, `p` the position of the first. A buffer of fewer rows
+/// than the tile has tokens (what was pooled, or what a convolution made fewer) is worked on as it is: `n` are its rows then.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Op {
@@ -248,6 +269,24 @@ pub enum Op {
         /// `[n, heads · value_dim]`.
         out: BufferId,
     },
+    /// `out[patch] = the numbers of the patch`, by height, width, channel.
+    Unfold {
+        /// Any numbers, as many as `patches` says.
+        x: BufferId,
+        /// `[patches, kernel height · kernel width · channels]`.
+        out: BufferId,
+        /// Where they are.
+        patches: Patches,
+    },
+    /// `out = rows of a constant, and then x`.
+    Prepend {
+        /// `[some, columns]`.
+        table: TensorId,
+        /// `[n, columns]`.
+        x: BufferId,
+        /// `[some + n, columns]`.
+        out: BufferId,
+    },
     /// One row of many.
     Pool {
         /// `[n, columns]`.
@@ -295,6 +334,7 @@ impl Activation {
             Activation::Silu => 0,
             Activation::GeluErf => 1,
             Activation::GeluTanh => 2,
+            Activation::Tanh => 3,
         }
     }
 
@@ -303,6 +343,7 @@ impl Activation {
             0 => Some(Activation::Silu),
             1 => Some(Activation::GeluErf),
             2 => Some(Activation::GeluTanh),
+            3 => Some(Activation::Tanh),
             _ => None,
         }
     }
@@ -310,7 +351,7 @@ impl Activation {
 
 impl Op {
     /// Names of the kinds, by the code in the record.
-    const NAMES: [&'static str; 13] = [
+    const NAMES: [&'static str; 15] = [
         "gather",
         "add",
         "copy",
@@ -324,6 +365,8 @@ impl Op {
         "attend",
         "self-attend",
         "pool",
+        "unfold",
+        "prepend",
     ];
 
     /// What kind of op it is, for reports.
@@ -487,6 +530,21 @@ impl Op {
                 first,
                 normalise,
             } => Raw::new(12, flag(first) | flag(normalise) << 1, [x.0, out.0]),
+            Op::Unfold { x, out, patches } => {
+                let Patches {
+                    size: [height, width, channels],
+                    strides: [down, across, deep],
+                    kernel: [tall, wide],
+                    step: [lower, further],
+                    pad: [top, left],
+                    places: [rows, columns],
+                } = patches;
+                let operands = [
+                    x.0, out.0, height, width, channels, tall, wide, lower, further, top, left,
+                ];
+                Raw::new(13, 0, operands).with([down, across, deep, rows, columns])
+            }
+            Op::Prepend { table, x, out } => Raw::new(14, 0, [table.0, x.0, out.0]),
         }
     }
 
@@ -496,7 +554,7 @@ impl Op {
         let (kind, flags) = (reader.u8(), reader.u8());
         let [a, b, c, d, e, f, g, h, i, j, k] = [(); 11].map(|()| reader.u16());
         let numbers = [(); 6].map(|()| reader.u32());
-        let [number, second, third, ..] = numbers;
+        let [number, second, third, fourth, fifth, _] = numbers;
         let columns = |buffer: u16, column: u16| Columns {
             buffer: BufferId(buffer),
             column,
@@ -615,6 +673,23 @@ impl Op {
                 first: flags & 1 == 1,
                 normalise: flags & 2 == 2,
             },
+            13 => Op::Unfold {
+                x: BufferId(a),
+                out: BufferId(b),
+                patches: Patches {
+                    size: [c, d, e],
+                    strides: [number, second, third],
+                    kernel: [f, g],
+                    step: [h, i],
+                    pad: [j, k],
+                    places: [fourth, fifth],
+                },
+            },
+            14 => Op::Prepend {
+                table: TensorId(a),
+                x: BufferId(b),
+                out: BufferId(c),
+            },
             _ => return None,
         })
     }
@@ -634,9 +709,11 @@ impl Op {
         let found = match *self {
             Op::Gather { out, .. } => of(&[out]),
             Op::Add { to, from } | Op::Copy { to, from } => of(&[to, from]),
-            Op::Norm { x, out, .. } | Op::Prepare { x, out, .. } | Op::Pool { x, out, .. } => {
-                of(&[x, out])
-            }
+            Op::Norm { x, out, .. }
+            | Op::Prepare { x, out, .. }
+            | Op::Pool { x, out, .. }
+            | Op::Unfold { x, out, .. }
+            | Op::Prepend { x, out, .. } => of(&[x, out]),
             Op::Multiply {
                 activations, out, ..
             } => of(&[activations, out.buffer]),

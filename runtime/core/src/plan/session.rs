@@ -119,7 +119,8 @@ impl<'p, 'a> Session<'p, 'a> {
     /// [`PlanError::Usage`] for no tokens or while others are being read, [`PlanError::ContextFull`],
     /// [`PlanError::Token`]. Nothing is changed then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), PlanError> {
-        if tokens.is_empty() || matches!(self.state, State::Reading { .. }) {
+        let reads = self.plan.header.kind != PlanKind::Features;
+        if tokens.is_empty() || matches!(self.state, State::Reading { .. }) || !reads {
             return Err(PlanError::Usage);
         }
         let vocabulary = self.plan.header.vocabulary;
@@ -141,6 +142,40 @@ impl<'p, 'a> Session<'p, 'a> {
         }
         self.fed = before.saturating_add(tokens.len());
         self.state = State::Waiting;
+        Ok(())
+    }
+
+    /// Where the features go that the session reads next, row by row as the model's graph has them; what was before is
+    /// forgotten. All of them have to be written anew each time: the ops use the place for other things later.
+    ///
+    /// # Errors
+    /// [`PlanError::Usage`] for a plan that reads tokens, or while others are being read.
+    pub fn features_mut(&mut self) -> Result<&mut [f32], PlanError> {
+        let header = &self.plan.header;
+        let reads = header.kind == PlanKind::Features;
+        if matches!(self.state, State::Reading { .. }) || !reads {
+            return Err(PlanError::Usage);
+        }
+        self.len = 0;
+        self.fed = header.context as usize;
+        self.state = State::Waiting;
+        let [bytes] = split(&self.plan, self.arena, [header.tokens])?;
+        Ok(cast::floats_mut(bytes)?)
+    }
+
+    /// Gives the session a matrix of features to read. [`Session::features_mut`] does without a copy.
+    ///
+    /// # Errors
+    /// As there, and for another number of them than the model wants.
+    pub fn feed_features(&mut self, features: &[f32]) -> Result<(), PlanError> {
+        let before = (self.len, self.fed, self.state);
+        let room = self.features_mut()?;
+        if room.len() != features.len() {
+            (self.len, self.fed, self.state) = before;
+            return Err(PlanError::Usage);
+        }
+        let places = room.iter_mut().zip(features);
+        places.for_each(|(to, from)| *to = *from);
         Ok(())
     }
 
@@ -220,6 +255,31 @@ impl<'p, 'a> Session<'p, 'a> {
             op: op as u16,
             done,
         })
+    }
+
+    /// Reads all that was fed without a pause, and gives the output: for callers that have nothing else to do.
+    ///
+    /// # Errors
+    /// [`PlanError::Usage`] when nothing was fed; as [`Session::step`].
+    pub fn finish(&mut self) -> Result<&mut [f32], PlanError> {
+        loop {
+            match self.step()? {
+                Step::Worked { .. } => {}
+                Step::Idle => return Err(PlanError::Usage),
+                Step::Ready => break,
+            }
+        }
+        self.output().ok_or(PlanError::Usage)
+    }
+
+    /// What an encoder makes of a text: an embedding, or the logits of classes. [`Session::prompt`] and [`Session::finish`] in
+    /// one.
+    ///
+    /// # Errors
+    /// As these two.
+    pub fn encode(&mut self, text: &str) -> Result<&mut [f32], PlanError> {
+        self.prompt(text)?;
+        self.finish()
     }
 
     fn work(&mut self, tokens: usize, op: usize, part: usize) -> super::execute::Progress {

@@ -306,6 +306,23 @@ fn ops_are_read_as_they_were_written() {
             scratch: c,
             out: d,
         },
+        Op::Unfold {
+            x: b,
+            out: c,
+            patches: Patches {
+                size: [10, 11, 12],
+                strides: [132, 12, 1],
+                kernel: [3, 2],
+                step: [2, 1],
+                pad: [1, 0],
+                places: [5, 10],
+            },
+        },
+        Op::Prepend {
+            table: t,
+            x: b,
+            out: c,
+        },
         Op::Pool {
             x: b,
             out: c,

@@ -1,7 +1,7 @@
 //! What a plan asks of a board, said before anything is flashed.
 
 use furlong_core::plan::{
-    BUFFER_BYTES, CacheFormat, Content, HEADER_BYTES, OP_BYTES, TENSOR_BYTES,
+    BUFFER_BYTES, CacheFormat, Content, HEADER_BYTES, OP_BYTES, PlanKind, TENSOR_BYTES,
 };
 use serde::Serialize;
 
@@ -15,11 +15,13 @@ pub(super) const STACK_BYTES: usize = 8 << 10;
 /// The memory certificate of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct Certificate {
-    /// Most tokens that a session holds.
+    /// What the plan computes: `decoder`, `encoder`, or `features` for an encoder that reads these instead of tokens.
+    pub kind: &'static str,
+    /// Most tokens that a session holds; the most rows that features become.
     pub context: usize,
     /// Most tokens that go through the ops at once.
     pub tile: usize,
-    /// How the cache stores keys and values.
+    /// How the cache stores keys and values; `none` without one.
     pub kv: &'static str,
     /// The instruction set that weights are packed for.
     pub isa: &'static str,
@@ -121,6 +123,7 @@ pub(super) fn image_bytes(program: &Program, tokenizer_bytes: usize) -> usize {
 /// The certificate of a program laid out for `sizes`; `None` when 32 bits can't count its memory.
 pub(super) fn certify(
     program: &Program,
+    kind: PlanKind,
     sizes: Sizes,
     isa: &'static str,
     tokenizer_bytes: usize,
@@ -170,9 +173,15 @@ pub(super) fn certify(
     });
     let cache = buffers.iter().filter(|buffer| buffer.content == "cache");
     Some(Certificate {
+        kind: match kind {
+            PlanKind::Decoder => "decoder",
+            PlanKind::Encoder => "encoder",
+            PlanKind::Features => "features",
+        },
         context: sizes.context,
         tile: sizes.tile,
         kv: match sizes.cache {
+            _ if kind != PlanKind::Decoder => "none",
             CacheFormat::F16 => "f16",
             CacheFormat::F32 => "f32",
             CacheFormat::Q8 => "q8",

@@ -13,11 +13,16 @@ type CoreError = furlong_core::Error;
 
 /// A vector.
 pub(super) fn vector(name: &str, values: &[f32]) -> PlannedTensor {
+    rows(name, 1, values.len(), values)
+}
+
+/// Numbers `[rows, columns]`.
+pub(super) fn rows(name: &str, rows: usize, columns: usize, values: &[f32]) -> PlannedTensor {
     PlannedTensor {
         name: name.to_owned(),
         format: TensorFormat::Floats,
-        rows: 1,
-        columns: values.len(),
+        rows,
+        columns,
         bytes: values.iter().flat_map(|x| x.to_le_bytes()).collect(),
     }
 }

@@ -22,8 +22,10 @@ use furlong_core::plan::{CacheFormat, Content, Header, Plan, PlanKind, WORDS_PER
 use furlong_core::sampler::SamplingParams;
 use sha2::{Digest, Sha256};
 use tract_core::internal::*;
+use tract_core::optim::Optimizer;
 use tract_onnx::tract_hir::infer::InferenceModelExt;
 
+use crate::encode::{EMBEDDING, Pooling};
 use crate::import::{OnnxModel, guard};
 use crate::model::{context_length, kind, rewrite, shorten_tables};
 use crate::pool::Pool;
@@ -31,6 +33,7 @@ use crate::rewrite::{DOMAIN, Rewritten};
 use crate::text::LoweredText;
 use crate::weights::{Contents, cache};
 use crate::{Error, KvFormat, ModelFiles, ModelKind, compile, ops, plan};
+use emit::Ending;
 use program::{Extent, Program, Sizes};
 
 /// Candidates that a plan which takes the likeliest token has room for all the same, for callers with other ideas.
@@ -123,34 +126,37 @@ impl LoweredModel {
         files: Option<&ModelFiles>,
         options: &PlanOptions,
     ) -> Result<LoweredModel, Error> {
-        if kind(&onnx) != ModelKind::Decoder {
-            let reason = "a plan of an encoder can't be made yet; run it on a board with Linux";
-            return Err(Error::unsupported(onnx.path(), reason));
-        }
+        let kind = kind(&onnx);
+        let pooling = Pooling::of(onnx.folder());
         let stated = onnx.metadata("furlong.context_length").map(str::to_owned);
         let source = digest(&onnx, files);
         let Rewritten {
             model,
             mut specs,
             head,
-        } = rewrite(onnx, ModelKind::Decoder)?;
+        } = rewrite(onnx, kind)?;
         let path = model.path().to_owned();
         let context = context_length(&path, stated.as_deref(), &specs, options.context)?;
         shorten_tables(&mut specs, context);
-        let Some(head) = head else {
-            let reason = "its logits don't come out of a linear layer; export it again with `fine-tune export`";
-            return Err(Error::unsupported(&path, reason));
+        let ending = match (&head, kind) {
+            (Some(head), _) => Ending::Head(&head.linear),
+            (None, ModelKind::Encoder) => Ending::Pooled(pooling),
+            (None, ModelKind::Decoder) => {
+                let reason = "its logits don't come out of a linear layer; export it again with `fine-tune export`";
+                return Err(Error::unsupported(&path, reason));
+            }
         };
         let pool = Pool::new(options.threads)?;
-        let contents = Contents::of(&specs, Some(&head.linear), options.isa);
+        let head = head.as_ref().map(|head| &head.linear);
+        let contents = Contents::of(&specs, head, options.isa);
         let contents = contents.map_err(|error| error.of(&path))?;
-        let graph = typed(&model)?;
+        let graph = typed(&model, kind)?;
         let emitted = emit::emit(emit::Source {
             path: &path,
             graph: &graph,
             specs: &specs,
             contents: &contents,
-            head: &head.linear,
+            ending,
             isa: options.isa,
             context,
             pool: &pool,
@@ -158,12 +164,16 @@ impl LoweredModel {
         let mut program = emitted.program;
         program.find_lives();
         let sampling = program.ops.len().min(usize::from(u16::MAX) - 2) as u16;
-        program.keep(emitted.logits, (sampling, sampling));
-        let vocabulary = head.linear.rows();
-        let room = candidates(&options.sampling, vocabulary);
-        let candidates = program.buffer("candidates", Content::Words, Extent::Fixed(room), 2);
-        program.keep(candidates, (sampling, sampling));
+        program.keep(emitted.output, (sampling, sampling));
+        let vocabulary = emitted.vocabulary;
+        let candidates = (kind == ModelKind::Decoder).then(|| {
+            let room = candidates(&options.sampling, vocabulary);
+            let candidates = program.buffer("candidates", Content::Words, Extent::Fixed(room), 2);
+            program.keep(candidates, (sampling, sampling));
+            candidates
+        });
         let text = match files {
+            Some(_) if emitted.reads_features => LoweredText::without("the model reads features"),
             Some(files) => LoweredText::of(files, vocabulary)?,
             None => LoweredText::without("the model comes without its files"),
         };
@@ -176,27 +186,51 @@ impl LoweredModel {
         });
         let header = Header {
             isa: options.isa,
-            kind: PlanKind::Decoder,
+            kind: match kind {
+                ModelKind::Decoder => PlanKind::Decoder,
+                ModelKind::Encoder if emitted.reads_features => PlanKind::Features,
+                ModelKind::Encoder => PlanKind::Encoder,
+            },
             vocabulary: u32::try_from(vocabulary).unwrap_or(u32::MAX),
-            candidates: Some(candidates),
+            candidates,
             text: work,
             ends: text.ends,
             sampling: options.sampling,
             source,
-            ..image::unplaced(emitted.tokens, emitted.logits)
+            ..image::unplaced(emitted.input, emitted.output)
         };
-        let sizes = Sizes {
-            context,
-            tile: options.tile.get().min(context),
-            cache: cache_format(options.kv),
-        };
-        Ok(LoweredModel {
+        let lowered = LoweredModel {
             path,
             program,
             header,
-            sizes,
+            sizes: Sizes {
+                context,
+                tile: context,
+                cache: cache_format(options.kv),
+            },
             tokenizer: text.section,
-        })
+        };
+        let sizes = lowered.sizes_of(context, options.tile.get(), options.kv);
+        Ok(LoweredModel { sizes, ..lowered })
+    }
+
+    /// Sizes that go together: an encoder reads a sentence whole.
+    fn sizes_of(&self, context: usize, tile: usize, kv: KvFormat) -> Sizes {
+        let context = match self.header.kind {
+            // Features are as many as the graph says.
+            PlanKind::Features => self.program.most_rows(),
+            PlanKind::Decoder | PlanKind::Encoder => context.max(1),
+        };
+        let tile = match self.header.kind {
+            PlanKind::Decoder => tile.clamp(1, context),
+            PlanKind::Encoder | PlanKind::Features => context,
+        };
+        let cache = cache_format(kv);
+        Sizes {
+            context,
+            tile,
+            cache,
+        }
     }
 
     /// What the plan asks of a board.
@@ -217,17 +251,15 @@ impl LoweredModel {
         tile: usize,
         kv: KvFormat,
     ) -> Result<Certificate, Error> {
-        self.certificate_for(Sizes {
-            context: context.max(1),
-            tile: tile.clamp(1, context.max(1)),
-            cache: cache_format(kv),
-        })
+        self.certificate_for(self.sizes_of(context, tile, kv))
     }
 
     fn certificate_for(&self, sizes: Sizes) -> Result<Certificate, Error> {
         let isa = self.header.isa.name();
         let tokenizer = self.section().len();
-        certificate::certify(&self.program, sizes, isa, tokenizer).ok_or_else(|| self.too_large())
+        let kind = self.header.kind;
+        certificate::certify(&self.program, kind, sizes, isa, tokenizer)
+            .ok_or_else(|| self.too_large())
     }
 
     /// The image, checked as a board checks it.
@@ -280,15 +312,30 @@ fn digest(onnx: &OnnxModel, files: Option<&ModelFiles>) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The typed and decluttered graph of a rewritten model, with placeholders for our ops.
-fn typed(model: &OnnxModel) -> Result<TypedModel, Error> {
+/// The typed graph of a rewritten model, with placeholders for our ops, down to the output that a plan computes. A decoder's is
+/// decluttered; an encoder's stays as its exporter wrote it, but for constants, because what is around its layers is known by
+/// its form.
+fn typed(model: &OnnxModel, kind: ModelKind) -> Result<TypedModel, Error> {
     model.check_supported(|node| node.domain == DOMAIN || guard::is_known(node))?;
     let mut onnx = guard::onnx_with_fixes();
     ops::register(&mut onnx.op_register);
     let mut graph = plan::parse(model, onnx)?;
     let made = plan::shielded(|| {
         compile::fix_batch(&mut graph)?;
-        graph.into_typed()?.into_decluttered()
+        let mut graph = graph.into_typed()?;
+        if kind == ModelKind::Decoder {
+            return graph.into_decluttered();
+        }
+        let mut names = model
+            .graph()
+            .output
+            .iter()
+            .map(|output| output.name.as_str());
+        let output = names.position(|name| name == EMBEDDING).unwrap_or(0);
+        let outlet = graph.output_outlets()?.get(output).copied();
+        graph.select_output_outlets(&[outlet.context("a graph without outputs")?])?;
+        Optimizer::prop_consts().optimize(&mut graph)?;
+        Ok(graph)
     });
     made.map_err(|error| Error::graph(model.path(), &error))
 }

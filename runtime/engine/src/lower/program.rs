@@ -14,6 +14,10 @@ pub(super) enum Extent {
     Fixed(usize),
     /// So many for each token of a tile.
     Tiles(usize),
+    /// One for each token of a tile, up to a multiple of so many.
+    Panels(usize),
+    /// One for each token of a tile, and so many more.
+    TileAnd(usize),
     /// So many for each position of the context.
     Context(usize),
 }
@@ -131,6 +135,19 @@ impl Program {
         }
     }
 
+    /// The most rows that a buffer of floats has, whatever the sizes.
+    pub(super) fn most_rows(&self) -> usize {
+        let floats = self
+            .buffers
+            .iter()
+            .filter(|buffer| buffer.content == Content::Floats);
+        let rows = floats.map(|buffer| match buffer.rows {
+            Extent::Fixed(rows) => rows,
+            _ => 1,
+        });
+        rows.max().unwrap_or(1)
+    }
+
     /// Bytes of the image's tensors, each at its alignment.
     pub(super) fn tensor_bytes(&self) -> usize {
         let sizes = self.tensors.iter();
@@ -146,6 +163,8 @@ impl PlannedBuffer {
         match self.rows {
             Extent::Fixed(rows) => rows,
             Extent::Tiles(count) => sizes.tile.saturating_mul(count),
+            Extent::Panels(count) => sizes.tile.div_ceil(count.max(1)).saturating_mul(count),
+            Extent::TileAnd(more) => sizes.tile.saturating_add(more),
             Extent::Context(count) if self.content == Content::Cache => {
                 sizes.positions().saturating_mul(count)
             }

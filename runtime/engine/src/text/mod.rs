@@ -26,7 +26,7 @@ pub use generate::{
     FinishReason, GenerateOptions, Generation, Generator, LookupStats, Timings, TokenModel,
 };
 pub use likelihood::Likelihood;
-pub(crate) use lowered::LoweredText;
+pub use lowered::LoweredText;
 pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, Message};

@@ -80,6 +80,21 @@ impl PackedInt8 {
         self.cols
     }
 
+    /// Which activations share a scale.
+    pub(crate) fn ranges(&self) -> Ranges {
+        self.ranges
+    }
+
+    /// The matrix as the kernels read it.
+    pub(crate) fn packed(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What is added to the products, `[rows]`.
+    pub(crate) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()

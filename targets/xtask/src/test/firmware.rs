@@ -231,7 +231,7 @@ fn runs(board: &Board, plan: &Path, name: &str, wanted: &str) -> Result<Outcome>
 }
 
 /// Runs a board with lines as its input; gives its answers and its logs.
-fn talk(command: &mut Command, lines: &str) -> Result<(String, String)> {
+pub(super) fn talk(command: &mut Command, lines: &str) -> Result<(String, String)> {
     let text = shell::show(command);
     let mut child = command
         .stdin(Stdio::piped())

@@ -2,6 +2,7 @@
 
 mod c_interface;
 mod emulated;
+mod encoders;
 mod exports;
 mod firmware;
 mod host;
@@ -83,6 +84,11 @@ const STEPS: &[Step] = &[
         name: "firmware",
         about: "the firmware on every emulated board; builds for the real ones",
         run: firmware::boards,
+    },
+    Step {
+        name: "firmware-encoders",
+        about: "encoders of text and of features on emulated boards",
+        run: encoders::boards,
     },
     Step {
         name: "cortex-m0",

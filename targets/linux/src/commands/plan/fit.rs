@@ -57,7 +57,8 @@ impl Fit {
             ram_bytes,
             suggestions: Vec::new(),
         };
-        if ram_bytes > board.ram_bytes {
+        // Features are as many as the graph says: nothing about them can be chosen.
+        if ram_bytes > board.ram_bytes && certificate.kind != "features" {
             fit.suggestions = suggestions(board.ram_bytes, lowered, certificate, kv)?;
         }
         Ok(fit)
@@ -99,7 +100,7 @@ impl Fit {
                 .map(|way| format!("{} takes {}", way.options, text::bytes(way.ram_bytes)));
             let ways: Vec<String> = ways.collect();
             advice.push(match ways.is_empty() {
-                true => "RAM is short even with --context 1 --kv q8 --tile 1: take a smaller model or a board with more RAM".to_owned(),
+                true => "RAM is short even with the least context, cache and tile: take a smaller model or a board with more RAM".to_owned(),
                 false => format!("RAM: {}", ways.join("; ")),
             });
         }
@@ -120,11 +121,17 @@ fn suggestions(
     kv: KvFormat,
 ) -> Result<Vec<Suggestion>> {
     let (context, tile) = (certificate.context, certificate.tile);
+    // An encoder has no cache, and reads a sentence whole.
+    let decodes = certificate.kind == "decoder";
     let caches = match kv {
-        KvFormat::Q8 => vec![KvFormat::Q8],
-        other => vec![other, KvFormat::Q8],
+        other if decodes && other != KvFormat::Q8 => vec![other, KvFormat::Q8],
+        other => vec![other],
     };
-    let tiles = if tile > 1 { vec![tile, 1] } else { vec![1] };
+    let tiles = if decodes && tile > 1 {
+        vec![tile, 1]
+    } else {
+        vec![tile]
+    };
     let needs = |context: usize, tile: usize, kv: KvFormat| -> Result<u64> {
         Ok(ram(&lowered.certificate_with(context, tile, kv)?))
     };

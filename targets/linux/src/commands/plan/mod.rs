@@ -31,6 +31,7 @@ Example:
   furlong plan home-q8 --board mps2-an386 --context 64 --kv q8 --out home.plan
   furlong plan home-q8 --board nrf52840-dk --context 64 --json
   furlong plan home-q8 --context 64 --kv q8 --details --svg memory.svg
+  furlong plan minilm-q8 --board virt-aarch64 --context 64 --out minilm.plan
 
 Without --out nothing is written: the certificate alone says whether the model fits. When it doesn't fit the board, the \
 command fails (exit code 1) and says what would make it fit. docs/plan-format.md describes the file.")]
@@ -44,7 +45,7 @@ pub struct PlanArgs {
     /// Instruction set that weights are packed for [default: the board's, or scalar without one]
     #[arg(long, value_name = "NAME", value_parser = pack::isa)]
     isa: Option<IsaKind>,
-    /// Most tokens of prompt and answer together [default: what the model was made for]
+    /// Most tokens of prompt and answer together, or of a sentence [default: what the model was made for]
     #[arg(long, value_name = "N")]
     context: Option<NonZeroUsize>,
     /// Format of the cache of keys and values
@@ -142,7 +143,8 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
         });
     }
     let mut shown = tables::summary(&certificate, fit.as_ref());
-    if let Some(reason) = lowered.without_tokenizer() {
+    let reads_features = certificate.kind == "features";
+    if let Some(reason) = lowered.without_tokenizer().filter(|_| !reads_features) {
         shown += &format!("\nThe board reads and writes tokens, not text: {reason}.\n");
     }
     if args.details {

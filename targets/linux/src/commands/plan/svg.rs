@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use furlong_runtime::Certificate;
 
+use super::tables;
+
 const WIDTH: f64 = 1200.0;
 const HEIGHT: f64 = 600.0;
 const LEFT: f64 = 90.0;
@@ -23,8 +25,9 @@ pub fn draw(certificate: &Certificate) -> String {
          font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n"
     );
     let title = format!(
-        "Arena of {} bytes: {} tokens of context, {} at once, {} cache",
-        certificate.arena_bytes, certificate.context, certificate.tile, certificate.kv
+        "Arena of {} bytes: {}",
+        certificate.arena_bytes,
+        tables::sizes(certificate)
     );
     text(&mut svg, LEFT, 24.0, "start", &title);
     for buffer in certificate.buffers.iter().filter(|buffer| buffer.bytes > 0) {

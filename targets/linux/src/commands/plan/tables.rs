@@ -13,10 +13,7 @@ pub fn summary(certificate: &Certificate, fit: Option<&Fit>) -> String {
     let mut rows = vec![
         (
             "for".to_owned(),
-            format!(
-                "{}, {} tokens of context, {} at once, {} cache",
-                certificate.isa, certificate.context, certificate.tile, certificate.kv
-            ),
+            format!("{}, {}", certificate.isa, sizes(certificate)),
         ),
         (
             "flash".to_owned(),
@@ -29,12 +26,19 @@ pub fn summary(certificate: &Certificate, fit: Option<&Fit>) -> String {
         ),
         (
             "arena".to_owned(),
-            format!(
-                "{} (keys and values {}, at least {} in use{peak})",
-                bytes(certificate.arena_bytes),
-                bytes(certificate.cache_bytes),
-                bytes(certificate.lower_bound_bytes)
-            ),
+            match certificate.cache_bytes {
+                0 => format!(
+                    "{} (at least {} in use{peak})",
+                    bytes(certificate.arena_bytes),
+                    bytes(certificate.lower_bound_bytes)
+                ),
+                cache => format!(
+                    "{} (keys and values {}, at least {} in use{peak})",
+                    bytes(certificate.arena_bytes),
+                    bytes(cache),
+                    bytes(certificate.lower_bound_bytes)
+                ),
+            },
         ),
         (
             "stack".to_owned(),
@@ -56,6 +60,19 @@ pub fn summary(certificate: &Certificate, fit: Option<&Fit>) -> String {
         ));
     }
     text::pairs(&rows)
+}
+
+/// How much a plan reads.
+pub fn sizes(certificate: &Certificate) -> String {
+    let context = certificate.context;
+    match certificate.kind {
+        "encoder" => format!("sentences of at most {context} tokens"),
+        "features" => format!("features of at most {context} rows"),
+        _ => format!(
+            "{context} tokens of context, {} at once, {} cache",
+            certificate.tile, certificate.kv
+        ),
+    }
 }
 
 /// Every op with what is in use while it runs, every buffer, and every constant.

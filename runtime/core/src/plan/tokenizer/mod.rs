@@ -1,20 +1,30 @@
-//! Byte-level byte-pair encoding out of the image, without a heap: text to token ids and back.
+//! The tokenizer of a plan, out of the image and without a heap: text to token ids and back.
 //!
-//! R. Sennrich and others, «Neural Machine Translation of Rare Words with Subword Units», 2016, arXiv 1508.07909; over
-//! bytes as GPT-2 has it. The pair with the lowest rank is merged first, the leftmost of equals, until none is left.
-//! The text is one run between special tokens; tokenizers that cut it by a regular expression are not in plans.
+//! A text is cut at special tokens; what is between them is byte-level byte-pair encoding (`pairs`), whole or in the pieces
+//! of one of the known patterns (`cut`), or WordPiece (`words`). Tables of characters (`characters`) say what the patterns see.
+
+mod characters;
+mod cut;
+mod pairs;
+mod words;
+
+pub use characters::{CLASS_BYTES, CharacterClass, EXPANSION_BYTES, RULE_BYTES};
+pub use cut::Cut;
 
 use super::header::Table;
 use super::record::{Reader, Writer};
 use super::{NO_TOKEN, Part, PlanError};
-use core::ops::Range;
+use characters::Characters;
+use cut::first;
+use pairs::Run;
+use words::Spelling;
 
 /// Bytes of the tokenizer's own header.
-pub const TOKENIZER_HEADER_BYTES: usize = 48;
+pub const TOKENIZER_HEADER_BYTES: usize = 64;
 /// Bytes of a merge: right id, left id, rank, id of the two together, 16 bits each.
 pub const MERGE_BYTES: usize = 8;
-/// Bytes of a run of lower-case rules: first and last character, step, and what is added to a character.
-pub const LOWER_BYTES: usize = 16;
+/// Tokens that bytes have, in the order of the bytes, 16 bits each.
+const BYTE_TOKENS: usize = 256;
 
 /// Words of working memory for each byte of the longest text: the text itself, and two for each symbol.
 pub const WORDS_PER_BYTE: usize = 3;
@@ -22,16 +32,71 @@ pub const WORDS_PER_BYTE: usize = 3;
 /// What stands where no merge is.
 const NONE: u32 = u32::MAX;
 
+/// How a text becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Scheme {
+    /// Byte-level byte-pair encoding.
+    BytePairs {
+        /// How the text is cut first.
+        cut: Cut,
+        /// Whether digits are cut off one by one before that.
+        digits: bool,
+    },
+    /// Words in the longest tokens that fit.
+    WordPiece {
+        /// Stands for a word that can't be spelled.
+        unknown: u32,
+        /// Characters of the longest word that is spelled at all.
+        longest_word: u32,
+    },
+}
+
+impl Scheme {
+    /// Kind, cut, and the two numbers of the second kind.
+    fn encode(self) -> [u32; 4] {
+        match self {
+            Scheme::BytePairs { cut, digits } => [0, cut.code() | u32::from(digits) << 8, 0, 0],
+            Scheme::WordPiece {
+                unknown,
+                longest_word,
+            } => [1, 0, unknown, longest_word],
+        }
+    }
+
+    fn decode([kind, cut, unknown, longest_word]: [u32; 4]) -> Option<Scheme> {
+        match kind {
+            0 => Some(Scheme::BytePairs {
+                cut: Cut::of(cut & 0xFF)?,
+                digits: cut >> 8 == 1,
+            }),
+            1 => Some(Scheme::WordPiece {
+                unknown,
+                longest_word,
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// How many there are of what a tokenizer's section holds, in the order in which it does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TokenizerCounts {
+    /// How a text becomes tokens.
+    pub scheme: Scheme,
     /// Tokens: where the bytes of each end, as u32.
     pub tokens: u32,
-    /// Merges, in the order of `left id << 16 | right id`.
+    /// Merges of byte-pair encoding, in the order of `left id << 16 | right id`; the tokens of bytes follow them.
     pub merges: u32,
-    /// Runs of characters that are made lower-case, in order.
-    pub lower: u32,
+    /// WordPiece: tokens in the order of their bytes, as u16.
+    pub sorted: u32,
+    /// Runs of characters that become other ones, in order.
+    pub rules: u32,
+    /// Characters that become several or none, in order.
+    pub expansions: u32,
+    /// Where a class of characters begins, in order.
+    pub classes: u32,
     /// Special tokens that count as such when a text spells them out, as u32.
     pub added: u32,
     /// Tokens before every text, as u32.
@@ -49,58 +114,59 @@ pub struct TokenizerCounts {
 impl TokenizerCounts {
     /// The header of the section.
     pub fn encode(&self) -> [u8; TOKENIZER_HEADER_BYTES] {
-        let writer = self.all().into_iter().fold(Writer::new(), Writer::u32);
-        writer.finish()
-    }
-
-    fn all(&self) -> [u32; 9] {
-        [
+        let writer = self
+            .scheme
+            .encode()
+            .into_iter()
+            .fold(Writer::new(), Writer::u32);
+        let counts = [
             self.tokens,
             self.merges,
-            self.lower,
+            self.sorted,
+            self.rules,
+            self.expansions,
+            self.classes,
             self.added,
             self.before,
             self.after,
             self.prefix,
             self.suffix,
             self.pieces,
-        ]
+        ];
+        counts.into_iter().fold(writer, Writer::u32).finish()
     }
 
-    fn decode(section: &[u8]) -> TokenizerCounts {
+    fn decode(section: &[u8]) -> Option<TokenizerCounts> {
         let mut reader = Reader::new(section);
-        let [
-            tokens,
-            merges,
-            lower,
-            added,
-            before,
-            after,
-            prefix,
-            suffix,
-            pieces,
-        ] = [(); 9].map(|()| reader.u32());
-        TokenizerCounts {
-            tokens,
-            merges,
-            lower,
-            added,
-            before,
-            after,
-            prefix,
-            suffix,
-            pieces,
-        }
+        let scheme = Scheme::decode([(); 4].map(|()| reader.u32()))?;
+        let mut next = || reader.u32();
+        Some(TokenizerCounts {
+            scheme,
+            tokens: next(),
+            merges: next(),
+            sorted: next(),
+            rules: next(),
+            expansions: next(),
+            classes: next(),
+            added: next(),
+            before: next(),
+            after: next(),
+            prefix: next(),
+            suffix: next(),
+            pieces: next(),
+        })
     }
 }
 
 /// The tokenizer of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokenizer<'p> {
+    scheme: Scheme,
     ends: &'p [u8],
     merges: &'p [u8],
     bytes: &'p [u8],
-    lower: &'p [u8],
+    sorted: &'p [u8],
+    characters: Characters<'p>,
     added: &'p [u8],
     before: &'p [u8],
     after: &'p [u8],
@@ -141,25 +207,21 @@ impl<'p> Tokenizer<'p> {
         };
         let sorted = merges().zip(merges().skip(1)).all(|((a, _), (b, _))| a < b);
         let known = merges().all(|(_, merged)| merged & 0xFFFF < vocabulary && merged != NONE);
-        let tokens = tokenizer.bytes.as_chunks::<2>().0.iter();
-        let mut tokens = tokens.map(|id| u32::from(u16::from_le_bytes(*id)));
-        let lower = || {
-            tokenizer
-                .lower
-                .as_chunks::<LOWER_BYTES>()
-                .0
-                .iter()
-                .map(rule)
+        let tokens = [tokenizer.bytes, tokenizer.sorted];
+        let mut tokens = tokens.into_iter().flat_map(|ids| ids.as_chunks::<2>().0);
+        let unknown = match tokenizer.scheme {
+            Scheme::BytePairs { .. } => 0,
+            Scheme::WordPiece { unknown, .. } => unknown,
         };
-        let apart = lower().zip(lower().skip(1)).all(|(a, b)| a.last < b.first);
         let holds = ids.all(|id| id < vocabulary)
+            && unknown < vocabulary
             && ascending
             && within
             && sorted
             && known
-            && tokens.all(|id| id < vocabulary)
-            && apart
-            && lower().all(|rule| rule.first <= rule.last && rule.step > 0);
+            && tokens.all(|id| id_at(id) < vocabulary)
+            && tokenizer.is_sorted()
+            && tokenizer.characters.holds();
         match holds {
             true => Ok(tokenizer),
             false => Err(REFUSED),
@@ -169,7 +231,11 @@ impl<'p> Tokenizer<'p> {
     /// The parts of a section; `None` when they don't fill it.
     pub(super) fn read(image: &'p [u8], table: Table) -> Option<Tokenizer<'p>> {
         let section = image.get(table.range(1)?)?;
-        let counts = TokenizerCounts::decode(section);
+        let counts = TokenizerCounts::decode(section)?;
+        let byte_tokens = match counts.scheme {
+            Scheme::BytePairs { .. } => BYTE_TOKENS,
+            Scheme::WordPiece { .. } => 0,
+        };
         let mut rest = section.get(TOKENIZER_HEADER_BYTES..)?;
         let mut part = |count: u32, size: usize| {
             let bytes = usize::try_from(count).ok()?.checked_mul(size)?;
@@ -178,10 +244,16 @@ impl<'p> Tokenizer<'p> {
             Some(first)
         };
         Some(Tokenizer {
+            scheme: counts.scheme,
             ends: part(counts.tokens, 4)?,
             merges: part(counts.merges, MERGE_BYTES)?,
-            bytes: part(256, 2)?,
-            lower: part(counts.lower, LOWER_BYTES)?,
+            bytes: part(2, byte_tokens)?,
+            sorted: part(counts.sorted, 2)?,
+            characters: Characters {
+                rules: part(counts.rules, RULE_BYTES)?,
+                expansions: part(counts.expansions, EXPANSION_BYTES)?,
+                classes: part(counts.classes, CLASS_BYTES)?,
+            },
             added: part(counts.added, 4)?,
             before: part(counts.before, 4)?,
             after: part(counts.after, 4)?,
@@ -237,25 +309,60 @@ impl<'p> Tokenizer<'p> {
             len += 1;
         }
         let text: &[u8] = text.get(..len).unwrap_or_default();
-        let mut run = Run {
-            tokenizer: self,
-            ids,
-            ranks,
-            len: 0,
-        };
         let (mut start, mut at) = (0, 0);
         while at < len {
             let Some((token, length)) = self.spelled_out(text.get(at..).unwrap_or_default()) else {
                 at += 1;
                 continue;
             };
-            run.encode(text.get(start..at).unwrap_or_default(), &mut take)?;
+            self.between(
+                text.get(start..at).unwrap_or_default(),
+                ids,
+                ranks,
+                &mut take,
+            )?;
             take(token)?;
             at += length;
             start = at;
         }
-        run.encode(text.get(start..).unwrap_or_default(), &mut take)?;
+        self.between(text.get(start..).unwrap_or_default(), ids, ranks, &mut take)?;
         words(self.after).try_for_each(&mut take)
+    }
+
+    /// Encodes text between special tokens.
+    fn between(
+        &self,
+        text: &[u8],
+        ids: &mut [u32],
+        ranks: &mut [u32],
+        take: &mut impl FnMut(u32) -> Result<(), PlanError>,
+    ) -> Result<(), PlanError> {
+        // Pieces of text are cut where special tokens begin and end, at whole characters.
+        let text = core::str::from_utf8(text).map_err(|_| REFUSED)?;
+        match self.scheme {
+            Scheme::WordPiece {
+                unknown,
+                longest_word,
+            } => {
+                let spelling = Spelling {
+                    unknown,
+                    longest_word,
+                };
+                self.words(text, &spelling, bytes_mut(ids), ranks, take)
+            }
+            Scheme::BytePairs { cut, digits } => {
+                let mut run = Run::new(self, ids, ranks);
+                if cut == Cut::Whole && !digits {
+                    return run.encode(text, take);
+                }
+                let mut rest = text;
+                while let Some((piece, after)) = first(cut, digits, &self.characters, rest) {
+                    run.encode(piece, take)?;
+                    rest = after;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The longest special token that `text` begins with, and its length.
@@ -282,45 +389,9 @@ impl<'p> Tokenizer<'p> {
         let id = self.bytes.get(at..).and_then(|at| at.first_chunk());
         id.map_or(NO_TOKEN, |id| u32::from(u16::from_le_bytes(*id)))
     }
-
-    /// A character in lower case, which may be two characters.
-    fn lower_case(&self, character: u32) -> [Option<u32>; 2] {
-        let rules = self.lower.as_chunks::<LOWER_BYTES>().0;
-        let after = rules.partition_point(|record| rule(record).last < character);
-        let found = rules.get(after).map(rule);
-        let found = found.filter(|rule| {
-            let from = character.checked_sub(rule.first);
-            from.and_then(|from| from.checked_rem(rule.step)) == Some(0)
-        });
-        match found {
-            None => [Some(character), None],
-            // The one character whose lower case is two: İ is an i and a dot above.
-            Some(_) if character == 0x130 => [Some(0x69), Some(0x307)],
-            Some(rule) => [Some(character.wrapping_add(rule.add)), None],
-        }
-    }
 }
 
 const REFUSED: PlanError = PlanError::Part(Part::Tokenizer);
-
-/// A run of characters, every `step`-th of which gets `add` added to become lower-case.
-struct Rule {
-    first: u32,
-    last: u32,
-    step: u32,
-    add: u32,
-}
-
-fn rule(record: &[u8; LOWER_BYTES]) -> Rule {
-    let mut reader = Reader::new(record);
-    let [first, last, step, add] = [(); 4].map(|()| reader.u32());
-    Rule {
-        first,
-        last,
-        step,
-        add,
-    }
-}
 
 /// The key of a merge, and `rank << 16 | merged id`.
 fn merge(record: &[u8; MERGE_BYTES]) -> (u32, u32) {
@@ -345,118 +416,15 @@ fn word(bytes: &[u8], index: u32) -> Option<u32> {
         .map(|word| u32::from_le_bytes(*word))
 }
 
+fn id_at(bytes: &[u8; 2]) -> u32 {
+    u32::from(u16::from_le_bytes(*bytes))
+}
+
 /// Words as bytes.
 fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
     // SAFETY: any bytes are a u32, a u32 is bytes, and bytes may lie anywhere.
     match unsafe { words.align_to_mut::<u8>() } {
         ([], bytes, []) => bytes,
         _ => &mut [],
-    }
-}
-
-/// Symbols of a run of text while they are merged.
-struct Run<'r, 'p> {
-    tokenizer: &'r Tokenizer<'p>,
-    /// Token ids.
-    ids: &'r mut [u32],
-    /// What [`Tokenizer::merged`] says of each symbol and the next one.
-    ranks: &'r mut [u32],
-    len: usize,
-}
-
-impl Run<'_, '_> {
-    /// Encodes text without special tokens in it.
-    fn encode(
-        &mut self,
-        text: &[u8],
-        take: &mut impl FnMut(u32) -> Result<(), PlanError>,
-    ) -> Result<(), PlanError> {
-        self.len = 0;
-        // Pieces of text are cut where special tokens begin and end, at whole characters.
-        let text = core::str::from_utf8(text).map_err(|_| REFUSED)?;
-        for character in text.chars() {
-            if self.tokenizer.lower.is_empty() {
-                self.push(u32::from(character))?;
-                continue;
-            }
-            let lower = self.tokenizer.lower_case(u32::from(character));
-            lower
-                .into_iter()
-                .flatten()
-                .try_for_each(|character| self.push(character))?;
-        }
-        for index in 0..self.len {
-            self.rank(index);
-        }
-        while let Some((index, merged)) = self.lowest() {
-            if let Some(id) = self.ids.get_mut(index) {
-                *id = merged & 0xFFFF;
-            }
-            remove(self.ids, index + 1, self.len);
-            remove(self.ranks, index + 1, self.len);
-            self.len -= 1;
-            self.rank(index);
-            if let Some(before) = index.checked_sub(1) {
-                self.rank(before);
-            }
-        }
-        self.ids.iter().take(self.len).try_for_each(|&id| take(id))
-    }
-
-    /// Appends the bytes of a character.
-    fn push(&mut self, character: u32) -> Result<(), PlanError> {
-        let (bytes, count) = utf8(character);
-        for &byte in bytes.iter().take(count) {
-            let place = self.ids.get_mut(self.len).ok_or(PlanError::ContextFull)?;
-            *place = self.tokenizer.byte_token(byte);
-            self.len += 1;
-        }
-        Ok(())
-    }
-
-    /// Looks up what a symbol and the next one become.
-    fn rank(&mut self, index: usize) {
-        let next = index + 1;
-        let pair = match (self.ids.get(index), self.ids.get(next)) {
-            (Some(&left), Some(&right)) if next < self.len => self.tokenizer.merged(left, right),
-            _ => NONE,
-        };
-        if let Some(rank) = self.ranks.get_mut(index) {
-            *rank = pair;
-        }
-    }
-
-    /// The symbol that is merged with its next one first.
-    fn lowest(&self) -> Option<(usize, u32)> {
-        let ranks = self.ranks.iter().take(self.len).copied().enumerate();
-        let lowest = ranks.min_by_key(|&(_, rank)| rank);
-        lowest.filter(|&(_, rank)| rank != NONE)
-    }
-}
-
-/// Takes one of the first `len` items out.
-fn remove(items: &mut [u32], index: usize, len: usize) {
-    let tail: Range<usize> = index..len;
-    let Some(tail) = items.get_mut(tail) else {
-        return;
-    };
-    let mut previous: Option<&mut u32> = None;
-    for item in tail {
-        if let Some(previous) = previous {
-            *previous = *item;
-        }
-        previous = Some(item);
-    }
-}
-
-/// The bytes of a character, and how many they are.
-fn utf8(character: u32) -> ([u8; 4], usize) {
-    let low = |shift: u32| (character >> shift & 0x3F) as u8 | 0x80;
-    let high = |shift: u32, mark: u8| (character >> shift) as u8 | mark;
-    match character {
-        0..0x80 => ([character as u8, 0, 0, 0], 1),
-        0x80..0x800 => ([high(6, 0xC0), low(0), 0, 0], 2),
-        0x800..0x1_0000 => ([high(12, 0xE0), low(6), low(0), 0], 3),
-        _ => ([high(18, 0xF0), low(12), low(6), low(0)], 4),
     }
 }
