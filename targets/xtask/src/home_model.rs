@@ -10,8 +10,11 @@ use std::process::Command;
 
 /// What to make.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask home-model                                     a quarter of an hour on two cores
+  cargo xtask home-model --commands 20000 --out /tmp/small   to see whether a change of the grammars works")]
 pub struct Options {
-    /// Commands to learn from [default: as many as the recipe's data.json says, which the built-in model has seen]
+    /// Plain commands to learn from first [default: as many as the recipe's data.json says, which the built-in model has seen]
     #[arg(long, value_name = "N")]
     commands: Option<u32>,
     /// Threads that train [default: one for each core]
