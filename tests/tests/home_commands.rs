@@ -38,7 +38,7 @@ fn right(commands: &[Command]) -> usize {
 fn held_out_phrasings_are_understood() {
     let commands: Vec<Command> = Commands::new(Split::Test, 4).take(400).collect();
     let right = right(&commands);
-    assert!(right >= 264, "{right} of {} are right", commands.len());
+    assert!(right >= 292, "{right} of {} are right", commands.len());
 }
 
 #[test]
@@ -49,5 +49,5 @@ fn commands_written_by_hand_are_understood_as_well_as_the_docs_say() {
         .collect();
     assert_eq!(commands.len(), 200);
     let right = right(&commands);
-    assert!(right >= 192, "{right} of {} are right", commands.len());
+    assert!(right >= 190, "{right} of {} are right", commands.len());
 }

@@ -15,7 +15,7 @@ use crate::{interrupt, terminal};
 #[derive(Args)]
 #[command(after_help = "Example:\n  \
     fine-tune data home-commands --split train --count 100000 --out train.jsonl\n\n\
-    The same split, count and seed make the same file. No phrasing of one split is in another.\n\
+    The same split, count and seed make the same file. No phrasing to measure by is one to learn from.\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted.")]
 pub struct HomeCommandsArguments {
     /// Whose phrasings to use.
@@ -39,6 +39,8 @@ pub struct HomeCommandsArguments {
 enum SplitArgument {
     /// To learn from.
     Train,
+    /// To go on learning from, with more varied phrasings.
+    Varied,
     /// To choose settings by.
     Valid,
     /// To measure by.
@@ -75,6 +77,7 @@ pub struct HomeTokenizerArguments {
 pub fn commands(arguments: &HomeCommandsArguments) -> Result<ExitCode> {
     let split = match arguments.split {
         SplitArgument::Train => Split::Train,
+        SplitArgument::Varied => Split::Varied,
         SplitArgument::Valid => Split::Valid,
         SplitArgument::Test => Split::Test,
     };

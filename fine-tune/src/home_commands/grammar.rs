@@ -208,9 +208,11 @@ fn ends(pattern: &[Node], phrase: &[Piece], starts: u64) -> u64 {
     pattern.iter().fold(starts, |places, node| match node {
         _ if places == 0 => 0,
         Node::Piece(piece) => {
-            let mut after = 0;
-            for (place, other) in phrase.iter().enumerate() {
-                if places & (1 << place) != 0 && other == piece {
+            let (mut rest, mut after) = (places, 0);
+            while rest != 0 {
+                let place = rest.trailing_zeros();
+                rest &= rest - 1;
+                if phrase.get(place as usize) == Some(piece) {
                     after |= 1 << (place + 1);
                 }
             }

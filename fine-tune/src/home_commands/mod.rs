@@ -4,7 +4,7 @@
 //! rooms, levels, times and so on, and the result is roughened (`noise`) the way speech recognition and haste do it.
 //! Each example is a command and one line of JSON, as docs/home-commands.md lists them.
 //!
-//! The three splits have a grammar each. What another split's grammar could have said as well is thrown away, so a command of
+//! The splits have a grammar each; training has two, plain phrasings to begin with and varied ones to end with. What another split's grammar could have said as well is thrown away, so a command of
 //! the test split is one that the training split never contains, however long it is made.
 
 mod answer;
@@ -30,7 +30,7 @@ pub const HAND_WRITTEN: &str = include_str!("hand-written.jsonl");
 /// Commands in a row that are thrown away before a split is taken for exhausted.
 const MAX_REJECTED: usize = 10_000;
 
-/// What examples are for. No phrasing is in two of them.
+/// What examples are for. No phrasing of training is in those to measure by, and none of these in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
     /// To learn from.
@@ -39,16 +39,19 @@ pub enum Split {
     Valid,
     /// To measure by.
     Test,
+    /// To go on learning from: the phrasings of `Train` and many more.
+    Varied,
 }
 
 impl Split {
     /// All of them.
-    pub const ALL: [Split; 3] = [Split::Train, Split::Valid, Split::Test];
+    pub const ALL: [Split; 4] = [Split::Train, Split::Varied, Split::Valid, Split::Test];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
+            Split::Varied => "varied",
             Split::Valid => "valid",
             Split::Test => "test",
         }
@@ -57,6 +60,7 @@ impl Split {
     fn source(self) -> &'static str {
         match self {
             Split::Train => include_str!("grammar/train.txt"),
+            Split::Varied => include_str!("grammar/varied.txt"),
             Split::Valid => include_str!("grammar/valid.txt"),
             Split::Test => include_str!("grammar/test.txt"),
         }
@@ -87,9 +91,9 @@ impl Commands {
     pub fn new(split: Split, seed: u64) -> Commands {
         // Training has the first claim on a phrasing, the test the last: only so is every claim decided in one look.
         let others = match split {
-            Split::Train => &[][..],
-            Split::Valid => &[Split::Train][..],
-            Split::Test => &[Split::Train, Split::Valid],
+            Split::Train | Split::Varied => &[][..],
+            Split::Valid => &[Split::Train, Split::Varied][..],
+            Split::Test => &[Split::Train, Split::Varied, Split::Valid],
         };
         Commands {
             grammar: Grammar::of(split),

@@ -317,6 +317,7 @@ const SLOTS: &[(&str, Say)] = &[
         true => one_of(&NAMES, random).to_owned(),
         false => made_up_word(random),
     }),
+    ("word", |_, random| made_up_word(random)),
     ("junk", |_, random| {
         let words = 2 + random.below(4);
         let words: Vec<String> = (0..words)

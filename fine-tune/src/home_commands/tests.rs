@@ -17,49 +17,52 @@ fn parsed(completion: &str) -> Value {
 }
 
 #[test]
-fn no_phrasing_is_in_two_splits() {
+fn no_phrasing_to_measure_by_is_one_to_learn_from() {
     let phrases = |split, seed| {
         let mut commands = Commands::new(split, seed);
-        let phrases: HashSet<Vec<Piece>> = (0..5_000).map(|_| commands.phrase().0).collect();
+        let phrases: HashSet<Vec<Piece>> = (0..700).map(|_| commands.phrase().0).collect();
         phrases
     };
     let of_test = phrases(Split::Test, 3);
     let of_valid = phrases(Split::Valid, 3);
-    assert!(of_test.len() > 500, "{} phrasings", of_test.len());
-    let [train, valid] = [Split::Train, Split::Valid].map(Grammar::of);
-    assert!(
-        of_test
-            .iter()
-            .all(|p| !train.derives(p) && !valid.derives(p))
-    );
-    assert!(of_valid.iter().all(|phrase| !train.derives(phrase)));
-    // The look at the grammar sees what the grammar really says.
-    let of_train = phrases(Split::Train, 4);
-    assert!(of_train.iter().all(|phrase| train.derives(phrase)));
-    assert!(of_train.is_disjoint(&of_test) && of_train.is_disjoint(&of_valid));
+    assert!(of_test.len() > 150, "{} phrasings", of_test.len());
+    let valid = Grammar::of(Split::Valid);
+    assert!(of_test.iter().all(|phrase| !valid.derives(phrase)));
+    for split in [Split::Train, Split::Varied] {
+        let learnt = Grammar::of(split);
+        assert!(of_test.union(&of_valid).all(|p| !learnt.derives(p)));
+        // The look at the grammar sees what the grammar really says.
+        assert!(phrases(split, 4).iter().all(|p| learnt.derives(p)));
+    }
 }
 
 #[test]
-fn fillers_belong_to_one_split_each() {
+fn fillers_to_measure_by_are_none_to_learn_from() {
     let fillers = |split| {
         let grammar = Grammar::of(split);
         let mut random = crate::comparison::Random::new(7, 0);
         let mut seen = HashSet::new();
         for pattern in [&grammar.neutral, &grammar.request, &grammar.after] {
-            for _ in 0..2000 {
+            for _ in 0..4000 {
                 seen.insert(super::grammar::expanded(pattern, &mut random));
             }
         }
         seen
     };
-    let [train, valid, test] = Split::ALL.map(fillers);
-    assert!(train.is_disjoint(&test), "{:?}", train.intersection(&test));
-    assert!(train.is_disjoint(&valid) && valid.is_disjoint(&test));
+    let [train, varied, valid, test] = Split::ALL.map(fillers);
+    let learnt: HashSet<_> = train.union(&varied).cloned().collect();
+    assert!(
+        learnt.is_disjoint(&test),
+        "{:?}",
+        learnt.intersection(&test)
+    );
+    assert!(learnt.is_disjoint(&valid) && valid.is_disjoint(&test));
 }
 
 #[test]
 fn every_intent_is_in_every_split_and_the_same_words_mean_the_same() {
-    let [train, valid, test] = Split::ALL.map(Grammar::of);
+    let [train, varied, valid, test] = Split::ALL.map(Grammar::of);
+    assert_eq!(train.intents(), varied.intents());
     assert!(test.intents().is_subset(&train.intents()));
     assert!(valid.intents().is_subset(&train.intents()));
     let missing: BTreeSet<_> = train
@@ -69,8 +72,8 @@ fn every_intent_is_in_every_split_and_the_same_words_mean_the_same() {
         .collect();
     assert!(missing.is_empty(), "{missing:?} is not in the test split");
     let mut meanings: HashMap<String, String> = HashMap::new();
-    for seed in 0..2 {
-        for Command { prompt, completion } in Commands::new(Split::Train, seed).take(10_000) {
+    for split in [Split::Train, Split::Varied] {
+        for Command { prompt, completion } in Commands::new(split, 0).take(10_000) {
             parsed(&completion);
             let known = meanings
                 .entry(prompt.to_lowercase())
@@ -114,16 +117,19 @@ fn the_recipe_makes_the_data_of_the_built_in_model() {
             .map(|b| format!("{b:02x}"))
             .collect();
         assert_eq!(file["sha256"], digest.concat(), "{}", split.name());
-        // Not only no phrasing, but no text of another split either.
-        let twice: Vec<&String> = texts
-            .iter()
-            .filter(|text| earlier.contains(*text))
-            .collect();
-        assert!(twice.is_empty(), "{}: {twice:?}", split.name());
+        // What is measured on is, whatever its phrasing, no text of a split before it.
+        if matches!(split, Split::Valid | Split::Test) {
+            let twice: Vec<_> = texts
+                .iter()
+                .filter(|text| earlier.contains(*text))
+                .collect();
+            assert!(twice.is_empty(), "{}: {twice:?}", split.name());
+        }
         earlier.extend(texts);
     }
     let card = include_str!("../../../targets/linux/models/home-commands/model-card.md");
-    for file in [&recipe[0], &recipe[2]] {
+    // The card names what the last training learnt from and what was measured on.
+    for file in [&recipe[1], &recipe[3]] {
         assert!(card.contains(file["sha256"].as_str().unwrap()), "{file}");
     }
 }

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-use crate::math::{self, erf, exp};
+use crate::math::{self, erf, exp, seldom_exp};
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, MatrixMut, Operand};
 
@@ -86,7 +86,7 @@ fn each_row(
 for_each_isa! {
     fn silu_loop(x: &mut [f32]) {
         for x in x {
-            *x /= 1.0 + exp(-*x);
+            *x /= 1.0 + seldom_exp(-*x);
         }
     }
 }

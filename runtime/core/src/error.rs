@@ -1,5 +1,7 @@
 //! Why a call was refused: small `Copy` values that fit in a register.
 
+use crate::Feature;
+
 /// Which argument of a call an [`Error`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -93,6 +95,9 @@ pub enum Error {
         "a sampling parameter is out of range: temperature, top_p, min_p and the penalty must be finite and not negative"
     )]
     Sampling,
+    /// A part of this crate that was left out of the build.
+    #[error("this build leaves out {}: turn on that cargo feature of furlong-core", .0.name())]
+    Feature(Feature),
     /// A head dimension, a group or another shape parameter is zero or inconsistent.
     #[error("a shape parameter is zero or inconsistent with the others")]
     Shape,

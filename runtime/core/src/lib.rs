@@ -13,7 +13,7 @@
 //!   looks up one row; [`low_rank`] adds what an adapter changes.
 //! - [`weights`] describes weights as a model file holds them; [`matrix`] is the output view that
 //!   several threads can share.
-//! - [`isa`] names the instruction sets and proves that the CPU has one.
+//! - [`isa`] names the instruction sets and proves that the CPU has one; [`feature`] says what a firmware can leave out.
 //!
 //! Every kernel has a scalar twin that defines its result bit for bit: a model gives the same
 //! tokens on x86-64 and on AArch64. Threads are the caller's: the functions work on ranges.
@@ -30,6 +30,7 @@ pub mod activation;
 pub mod argmax;
 pub mod attention;
 pub mod error;
+pub mod feature;
 pub mod gather;
 pub mod gradient;
 pub mod int8;
@@ -49,6 +50,7 @@ mod vector;
 pub mod weights;
 
 pub use error::{Error, Operand};
+pub use feature::Feature;
 pub use half::f16;
 pub use int8::Int8Kernel;
 pub use isa::{Isa, IsaKind};

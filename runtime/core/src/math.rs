@@ -105,6 +105,13 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x < EXP_LOWEST { 0.0 } else { p * power }
 }
 
+/// [`exp`] where it is seldom called: each copy takes a hundred bytes of a microcontroller's flash, so there it is a function.
+#[cfg_attr(target_arch = "arm", inline(never))]
+#[cfg_attr(not(target_arch = "arm"), inline(always))]
+pub(crate) fn seldom_exp(x: f32) -> f32 {
+    exp(x)
+}
+
 /// Below this [`exp`] is 0.
 pub(crate) const EXP_LOWEST: f32 = -87.336_54;
 /// Above this [`exp`] stays as it is.
@@ -124,7 +131,7 @@ pub(crate) const EXP_POLYNOMIAL: [f32; 6] = [
 /// `tanh(x)` by [`exp`]: `1 - 2 / (e^{2x} + 1)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+    1.0 - 2.0 / (seldom_exp(2.0 * x) + 1.0)
 }
 
 /// The error function to 5e-7 absolute: Abramowitz and Stegun, formula 7.1.26.
@@ -137,7 +144,7 @@ pub(crate) fn erf(x: f32) -> f32 {
     let p = p * t + 1.421_413_8;
     let p = p * t - 0.284_496_72;
     let p = p * t + 0.254_829_6;
-    let tail = p * t * exp(-a * a);
+    let tail = p * t * seldom_exp(-a * a);
     let value = 1.0 - tail;
     if x < 0.0 { -value } else { value }
 }

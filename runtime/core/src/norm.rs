@@ -142,18 +142,24 @@ for_each_isa! {
     }
 }
 
+/// What RMS normalisation multiplies a row by. On microcontrollers one function for its callers, where flash is dear.
+#[cfg_attr(target_arch = "arm", inline(never))]
+#[cfg_attr(not(target_arch = "arm"), inline(always))]
+fn rms_factor(x: &[f32], epsilon: f32) -> f32 {
+    let mean = sum(x, |value| value * value) / x.len() as f32;
+    1.0 / sqrt(mean + epsilon)
+}
+
 for_each_isa! {
     fn rms_norm_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-        let mean = sum(x, |value| value * value) / x.len() as f32;
-        let factor = 1.0 / sqrt(mean + epsilon);
+        let factor = rms_factor(x, epsilon);
         each(out, x, weight, |y, x, w| *y = x * factor * w);
     }
 }
 
 for_each_isa! {
     fn rms_norm_own_row(x: &mut [f32], weight: &[f32], epsilon: f32) {
-        let mean = sum(x, |value| value * value) / x.len() as f32;
-        let factor = 1.0 / sqrt(mean + epsilon);
+        let factor = rms_factor(x, epsilon);
         each(x, weight, weight, |x, w, _| *x = *x * factor * w);
     }
 }

@@ -41,7 +41,9 @@ pub use error::Error;
 pub use files::{EmbeddedModel, ModelFiles};
 pub use graph::{Graph, GraphOptions, GraphValue};
 pub use import::{ElementType, OnnxModel, TensorBytes, TensorData, UnsupportedOp, UnsupportedOps};
-pub use lower::{BufferRow, Certificate, LoweredModel, OpRow, PlanOptions, TensorRow};
+pub use lower::{
+    BufferRow, Certificate, FinishedPlan, LoweredModel, OpRow, PlanOptions, TensorRow,
+};
 pub use model::{Model, ModelKind};
 pub use options::{KvFormat, LoadOptions, WeightsCache};
 pub use pack::{PackReport, pack_weights};

@@ -210,7 +210,7 @@ fn compare(folder: PathBuf, spells: bool) {
     let random = std::iter::repeat_with(|| texts.next()).take(3000);
     for text in random
         .chain(TEXT.lines().map(str::to_owned))
-        .chain([TEXT.repeat(1)])
+        .chain([TEXT.to_owned()])
     {
         let mut work = vec![0; WORDS_PER_BYTE * 2 * (text.len() + 4)];
         let mut got = Vec::new();

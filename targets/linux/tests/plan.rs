@@ -33,18 +33,17 @@ fn model(folder: &Path) -> PathBuf {
 }
 
 fn plan(model: &Path, options: &[&str]) -> Output {
+    let model = model.to_str().unwrap();
+    furlong(&[&["plan", model], options].concat())
+}
+
+fn furlong(arguments: &[&str]) -> Output {
     let runner = std::env::var("FURLONG_RUNNER").unwrap_or_default();
     let mut words = runner
         .split_whitespace()
         .chain([env!("CARGO_BIN_EXE_furlong")]);
     let mut command = Command::new(words.next().unwrap());
-    command
-        .args(words)
-        .arg("plan")
-        .arg(model)
-        .args(options)
-        .output()
-        .unwrap()
+    command.args(words).args(arguments).output().unwrap()
 }
 
 fn json(output: &Output) -> Value {
@@ -212,4 +211,19 @@ fn what_does_not_fit_is_refused_with_what_would() {
     let rows = String::from_utf8(output.stdout).unwrap();
     let picture = fs::read_to_string(svg).unwrap();
     assert!(rows.contains("attend") && picture.matches("<title>").count() > 20);
+}
+
+#[test]
+fn the_built_in_model_needs_no_name_and_a_firmware_knows_what_it_can_leave_out() {
+    let of = |arguments: &[&str]| -> Vec<String> {
+        let fixed = ["plan", "--context", "64", "--json"];
+        let output = furlong(&[&fixed, arguments].concat());
+        assert!(output.status.success());
+        serde_json::from_value(json(&output)["features"].clone()).unwrap()
+    };
+    assert_eq!(
+        of(&["--board", "mps2-an386", "--kv", "q8"]),
+        ["q8", "kv-q8"]
+    );
+    assert_eq!(of(&["--isa", "scalar"]), ["q8", "kv-f16", "scalar"]);
 }

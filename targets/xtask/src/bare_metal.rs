@@ -1,7 +1,6 @@
 //! The kernels on emulated boards without an operating system: `benches/bare-metal`, built and run there.
 
 use crate::board::{Board, Runner};
-use crate::history::Run;
 use crate::shell::{self, say};
 use crate::{packages, plugin, toolchain, workspace};
 use anyhow::{Context, Result, bail};
@@ -51,7 +50,7 @@ pub fn check(board: &Board, program: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the program can't be built or run.
-pub fn count(board: &Board, filter: Option<&str>) -> Result<Run> {
+pub fn count(board: &Board, wanted: &dyn Fn(&str) -> bool) -> Result<BTreeMap<String, [f64; 2]>> {
     let program = build(board)?;
     let folder = workspace::target()?.join("bench").join(&board.id);
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -63,16 +62,16 @@ pub fn count(board: &Board, filter: Option<&str>) -> Result<Run> {
         let number = |word: Option<&str>| word.and_then(|word| word.parse::<f64>().ok());
         let (name, count) = (words.next().unwrap_or_default(), number(words.next()));
         if let (Some(count), Some(units)) = (count, number(words.next()))
-            && filter.is_none_or(|filter| name.contains(filter))
+            && wanted(name)
         {
             show(board, name, count / units);
             results.insert(name.to_string(), [count, 0.0]);
         }
     }
-    if results.is_empty() {
+    if text.lines().count() < 2 {
         bail!("{}: nothing was counted:\n{text}", board.id);
     }
-    Run::now("instructions", results)
+    Ok(results)
 }
 
 /// One series as a line: instructions a unit, and the peer's.

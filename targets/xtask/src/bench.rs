@@ -5,7 +5,7 @@ use crate::compare::{self, Comparison};
 use crate::history::{History, Run};
 use crate::models::{self, Base};
 use crate::shell::{self, say};
-use crate::{bare_metal, python, workspace};
+use crate::{bare_metal, board_model, python, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub struct Options {
     /// Run only benches whose name contains this
     #[arg(long)]
     filter: Option<String>,
-    /// Only single ops: builds in a minute, without the engine and without models
+    /// Only single ops: builds in a minute, without models, and without the engine where there is an operating system
     #[arg(long)]
     ops: bool,
     /// Show the results without keeping them
@@ -112,12 +112,8 @@ fn show_changes(old: &History, runs: &[Run]) -> Comparison {
 /// Runs the benches, once for each clock of the board.
 fn measure_all(board: &Board, options: &Options) -> Result<Vec<Run>> {
     let filter = options.filter.as_deref();
-    if bare_metal::takes(board) {
-        say(format!(
-            "bench: kernels on {}, counting instructions",
-            board.name
-        ));
-        return Ok(vec![bare_metal::count(board, filter)?]);
+    if board.bare_metal.is_some() {
+        return Ok(vec![without_system(board, options)?]);
     }
     let built = |scope: &[&str], args: &[&str]| {
         say(format!(
@@ -162,6 +158,44 @@ fn measure_all(board: &Board, options: &Options) -> Result<Vec<Run>> {
         runs.push(Run::now(clock, results)?);
     }
     Ok(runs)
+}
+
+/// Kernels and the built-in model on a board without an operating system, counted in instructions.
+fn without_system(board: &Board, options: &Options) -> Result<Run> {
+    let wanted = |name: &str| {
+        options
+            .filter
+            .as_deref()
+            .is_none_or(|part| name.contains(part))
+    };
+    let mut results = BTreeMap::new();
+    if bare_metal::takes(board) {
+        say(format!(
+            "bench: kernels on {}, counting instructions",
+            board.name
+        ));
+        results = bare_metal::count(board, &wanted)?;
+    }
+    if !options.ops {
+        say(format!("bench: the built-in model on {}", board.name));
+        match board_model::count(board) {
+            Ok(counted) => {
+                for (name, count) in counted.into_iter().filter(|(name, _)| wanted(name)) {
+                    say(format!("bench: {name:40} {:.0}", count[0]));
+                    results.insert(name, count);
+                }
+            }
+            // It may be too large for a board on which kernels can be counted all the same.
+            Err(error) if !results.is_empty() => say(format!("bench: not counted: {error:#}")),
+            Err(error) => return Err(error),
+        }
+    }
+    ensure!(
+        !results.is_empty(),
+        "nothing was counted; is there something whose name contains {}?",
+        options.filter.as_deref().unwrap_or_default()
+    );
+    Run::now("instructions", results)
 }
 
 /// What is measured there.

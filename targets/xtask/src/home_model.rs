@@ -10,8 +10,11 @@ use std::process::Command;
 
 /// What to make.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask home-model                                     a quarter of an hour on two cores
+  cargo xtask home-model --commands 20000 --out /tmp/small   to see whether a change of the grammars works")]
 pub struct Options {
-    /// Commands to learn from [default: as many as the recipe's data.json says, which the built-in model has seen]
+    /// Plain commands to learn from first [default: as many as the recipe's data.json says, which the built-in model has seen]
     #[arg(long, value_name = "N")]
     commands: Option<u32>,
     /// Threads that train [default: one for each core]
@@ -90,29 +93,31 @@ pub fn run(options: &Options) -> Result<()> {
             .arg(&tokenizer),
     )?;
 
-    let checkpoint = work.join("home-commands");
-    let mut train = fine_tune(&["train", "--config"]);
-    train
-        .arg(recipe.join("train.toml"))
-        .arg("--architecture")
-        .arg(recipe.join("config.json"))
-        .arg("--tokenizer")
-        .arg(tokenizer.join("tokenizer.json"))
-        .arg("--data")
-        .arg(file("train"))
-        .arg("--eval")
-        .arg(file("valid"))
-        .arg("--out")
-        .arg(&checkpoint);
-    if let Some(threads) = options.threads {
-        train.args(["--threads", &threads.to_string()]);
+    let (first, checkpoint) = (work.join("first"), work.join("home-commands"));
+    // A run that was broken off goes on; one that came to its end is made anew.
+    if checkpoint.join("model.safetensors").is_file() {
+        for folder in [&first, &checkpoint].into_iter().filter(|f| f.is_dir()) {
+            fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+        }
     }
-    // A run that was broken off goes on.
-    if checkpoint.join("training").is_dir() {
-        train = fine_tune(&["train", "--resume", "--out"]);
-        train.arg(&checkpoint);
-    }
-    step(&mut train)?;
+    // First plain phrasings from scratch, then varied ones. These keep what they end with: the loss on the validation split, by which
+    // training would choose, knows plain ones only.
+    train_step(&step, &fine_tune, options, &first, |train| {
+        train
+            .args(["--config".as_ref(), recipe.join("train.toml").as_os_str()])
+            .arg("--architecture")
+            .arg(recipe.join("config.json"))
+            .arg("--tokenizer")
+            .arg(tokenizer.join("tokenizer.json"))
+            .args(["--data".as_ref(), file("train").as_os_str()])
+            .args(["--eval".as_ref(), file("valid").as_os_str()]);
+    })?;
+    train_step(&step, &fine_tune, options, &checkpoint, |train| {
+        train
+            .args(["--config".as_ref(), recipe.join("varied.toml").as_os_str()])
+            .args(["--base".as_ref(), first.as_os_str()])
+            .args(["--data".as_ref(), file("varied").as_os_str()]);
+    })?;
     copy(&recipe.join("README.md"), &checkpoint.join("README.md"))?;
 
     step(
@@ -138,6 +143,30 @@ pub fn run(options: &Options) -> Result<()> {
     )?;
     evaluate(&file("test"), &["--record"])?;
     Ok(())
+}
+
+/// Trains into `out` as `how` says, or goes on where a run was broken off.
+fn train_step<'a>(
+    step: &dyn Fn(&mut Command) -> Result<()>,
+    fine_tune: &dyn Fn(&[&'a str]) -> Command,
+    options: &Options,
+    out: &Path,
+    how: impl FnOnce(&mut Command),
+) -> Result<()> {
+    if out.join("model.safetensors").is_file() {
+        say(format!("home-model: reusing {}", out.display()));
+        return Ok(());
+    }
+    let mut train = fine_tune(&["train"]);
+    if out.join("training").is_dir() {
+        train.arg("--resume");
+    } else {
+        how(&mut train);
+        if let Some(threads) = options.threads {
+            train.args(["--threads", &threads.to_string()]);
+        }
+    }
+    step(train.arg("--out").arg(out))
 }
 
 /// The data files of the recipe.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod bare_metal;
 mod bench;
 mod board;
+mod board_model;
 mod build;
 mod compare;
 mod demo;

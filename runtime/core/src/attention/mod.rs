@@ -29,7 +29,7 @@ pub use q8::{
 };
 pub use tiled::{Mask, TiledShape, attend_tiled, tiled_scratch};
 
-use crate::{Error, Floats, Isa, MatrixMut, Operand};
+use crate::{Error, Feature, Floats, Isa, MatrixMut, Operand};
 
 impl AttentionShape {
     /// The same: neither dimension is 0 where this is called, and saying so leaves out the code for when one is.
@@ -92,7 +92,7 @@ const HEADS: usize = if cfg!(target_arch = "arm") { 1 } else { 4 };
 ///
 /// # Errors
 /// [`Error::Shape`] for a zero dimension, keys and values of different width, or a stride below
-/// `group * head_dim`; [`Error::Length`] when a slice or view disagrees with the shape.
+/// `group * head_dim`; [`Error::Length`] when a slice or view disagrees with the shape; [`Error::Feature`].
 pub fn attend(
     isa: Isa,
     shape: &AttentionShape,
@@ -102,6 +102,10 @@ pub fn attend(
     mut out: MatrixMut<'_>,
 ) -> Result<(), Error> {
     let positions = check(shape, queries, keys, values, &out)?;
+    match keys {
+        Floats::F32(_) => Feature::KvF32.require()?,
+        Floats::F16(_) => Feature::KvF16.require()?,
+    }
     let shape = &shape.positive();
     for token in 0..shape.tokens {
         let (start, end) = visible_range(shape.visible, token, positions);
@@ -118,7 +122,7 @@ pub fn attend(
             .zip(out.chunks_mut(HEADS * shape.value_dim));
         for (queries, out) in heads {
             match (keys, values) {
-                (Floats::F32(keys), Floats::F32(values)) => {
+                (Floats::F32(keys), Floats::F32(values)) if Feature::KvF32.is_built() => {
                     let keys = keys
                         .get(start * shape.head_dim..end * shape.head_dim)
                         .unwrap_or(&[]);
@@ -127,7 +131,7 @@ pub fn attend(
                         .unwrap_or(&[]);
                     online::heads_f32(isa, shape, queries, keys, values, out);
                 }
-                (Floats::F16(keys), Floats::F16(values)) => {
+                (Floats::F16(keys), Floats::F16(values)) if Feature::KvF16.is_built() => {
                     let keys = keys
                         .get(start * shape.head_dim..end * shape.head_dim)
                         .unwrap_or(&[]);
@@ -136,6 +140,7 @@ pub fn attend(
                         .unwrap_or(&[]);
                     online::heads_f16(isa, shape, queries, keys, values, out);
                 }
+                // Refused already.
                 _ => return Err(Error::Shape),
             }
         }

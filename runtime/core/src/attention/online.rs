@@ -2,7 +2,7 @@
 
 use super::lanes::{F16, F32, Load, fma_lanes, padded};
 use super::{AttentionShape, HEADS};
-use crate::math::{LANES, exp, larger, largest_lane, sum_lanes, tanh};
+use crate::math::{LANES, exp, larger, largest_lane, seldom_exp, sum_lanes, tanh};
 use crate::vector::unrolled;
 use crate::{Isa, f16};
 use core::marker::PhantomData;
@@ -230,7 +230,7 @@ pub(super) fn raise(largest: &mut f32, total: &mut f32, block_largest: f32) -> f
     if block_largest > *largest {
         // Before the first block there is nothing to shrink.
         if *largest > f32::NEG_INFINITY {
-            shrink = exp(*largest - block_largest);
+            shrink = seldom_exp(*largest - block_largest);
             *total *= shrink;
         }
         *largest = block_largest;

@@ -12,7 +12,7 @@ use super::layout::part_of;
 use crate::math::ROUND;
 use crate::pieces::pieces_mut;
 use crate::vector::for_each_isa;
-use crate::{Error, Isa, IsaKind, WeightFormat};
+use crate::{Error, Feature, Isa, IsaKind, WeightFormat};
 
 /// The most tokens that a tile function takes at once.
 pub(crate) const MAX_GROUP: usize = 16;
@@ -155,6 +155,8 @@ impl ActivationLayout {
 
     fn prepare_token(self, isa: Isa, x: &[f32], place: Place, records: &mut [u8]) {
         match (self.order, self.block) {
+            // Kernels that would read them aren't there either.
+            (Order::Float, _) if !Feature::Dense.is_built() => {}
             (Order::Float, _) => copy_floats(isa, x, place, records),
             // SAFETY: every AArch64 instruction set but the scalar one has Advanced SIMD.
             #[cfg(target_arch = "aarch64")]
@@ -184,6 +186,7 @@ impl ActivationLayout {
             (Order::Plain, 32..) if isa.kind() == IsaKind::Helium => {
                 super::quantise_helium::quantise(self.block, x, place, records);
             }
+            _ if !Feature::Scalar.is_built() => {}
             (_, 16) => quantise_plain::<16>(isa, x, place, records),
             (_, 32) => quantise_plain::<32>(isa, x, place, records),
             (_, 64) => quantise_plain::<64>(isa, x, place, records),

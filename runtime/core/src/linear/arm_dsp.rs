@@ -15,6 +15,7 @@
 //! weights is unpacked once for both. All registers are taken, so pointers wait on the stack.
 
 use super::activations::{DSP_NUMBER_BYTES, Order};
+use super::arm_rows::Rows;
 use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES, part_of};
 use super::scalar::dense_tile;
@@ -29,26 +30,6 @@ implementations! {
     takes_runs: true,
 }
 
-/// What the assembler works on. It moves the pointers from group of rows to group of rows.
-#[repr(C)]
-struct Rows {
-    x: *const u8,
-    weights: *const u8,
-    params: *const u8,
-    /// Where the records end.
-    x_end: *const u8,
-    multipliers: *const u8,
-    out: *mut f32,
-    /// Groups of rows that are left.
-    groups: usize,
-    /// Bytes of activations in a block.
-    code_bytes: usize,
-    /// The second token's results.
-    second_out: *mut f32,
-    /// From one tile to the next.
-    tile_bytes: usize,
-}
-
 /// # Safety
 /// See [`super::kernel::TileFn`].
 unsafe fn block_tile<
@@ -59,22 +40,24 @@ unsafe fn block_tile<
 >(
     tile: &Tile<'_>,
 ) {
-    let shape = tile.shape;
-    let record_bytes = TOKENS * (BLOCK * 2 + DSP_NUMBER_BYTES);
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    // SAFETY: the caller's promise.
+    unsafe { any_tile::<BITS, OFFSET, TOKENS>(tile, BLOCK) };
+}
+
+/// All sizes of blocks in one function: flash is dear.
+///
+/// # Safety
+/// See [`super::kernel::TileFn`].
+#[inline(never)]
+unsafe fn any_tile<const BITS: u8, const OFFSET: bool, const TOKENS: usize>(
+    tile: &Tile<'_>,
+    block: usize,
+) {
+    let codes = TOKENS * block * 2;
+    let groups = if TOKENS == 1 { 4 } else { 8 };
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut rows = Rows {
-            x: tile.activations,
-            weights: tile.weights,
-            params: tile.weights.add(shape.params_at),
-            x_end: tile.activations.add(shape.blocks * record_bytes),
-            multipliers: tile.weights.add(shape.multipliers_at),
-            out: tile.out,
-            groups: if TOKENS == 1 { 4 * tile.tiles } else { 8 },
-            code_bytes: TOKENS * BLOCK * 2,
-            second_out: tile.out.wrapping_add(tile.out_stride),
-            tile_bytes: shape.bytes,
-        };
+        let mut rows = Rows::of(tile, codes + TOKENS * DSP_NUMBER_BYTES, codes, groups);
         if TOKENS == 1 {
             one_token::<BITS, OFFSET>(&mut rows);
         } else {

@@ -8,6 +8,7 @@
 //! Vectors of floats flush numbers below 2⁻¹²⁶ to zero: the only place where results can differ from the scalar twin's.
 
 use super::activations::{NUMBER_BYTES, Order};
+use super::arm_rows::Rows;
 use super::kernel::{Tile, implementations};
 use super::layout::{Interleave, PARAM_BYTES, part_of};
 use super::scalar::dense_tile;
@@ -22,26 +23,6 @@ implementations! {
     takes_runs: true,
 }
 
-/// What the assembler works on. It moves the pointers from group of rows to group of rows.
-#[repr(C)]
-struct Rows {
-    x: *const u8,
-    weights: *const u8,
-    params: *const u8,
-    /// Where the records end.
-    x_end: *const u8,
-    multipliers: *const u8,
-    out: *mut f32,
-    /// Groups of rows that are left.
-    groups: usize,
-    /// Bytes of activations in a block.
-    code_bytes: usize,
-    /// The second token's results.
-    second_out: *mut f32,
-    /// From one tile to the next.
-    tile_bytes: usize,
-}
-
 /// # Safety
 /// See [`super::kernel::TileFn`].
 unsafe fn block_tile<
@@ -52,22 +33,10 @@ unsafe fn block_tile<
 >(
     tile: &Tile<'_>,
 ) {
-    let shape = tile.shape;
-    let record_bytes = TOKENS * (BLOCK + NUMBER_BYTES);
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    let groups = if TOKENS == 1 { 2 } else { 4 };
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut rows = Rows {
-            x: tile.activations,
-            weights: tile.weights,
-            params: tile.weights.add(shape.params_at),
-            x_end: tile.activations.add(shape.blocks * record_bytes),
-            multipliers: tile.weights.add(shape.multipliers_at),
-            out: tile.out,
-            groups: if TOKENS == 1 { 2 * tile.tiles } else { 4 },
-            code_bytes: BLOCK,
-            second_out: tile.out.wrapping_add(tile.out_stride),
-            tile_bytes: shape.bytes,
-        };
+        let mut rows = Rows::of(tile, TOKENS * (BLOCK + NUMBER_BYTES), BLOCK, groups);
         if TOKENS == 1 {
             one_token::<BITS, OFFSET, BLOCK>(&mut rows);
         } else {

@@ -120,7 +120,11 @@ macro_rules! implementations {
                     block: BLOCK,
                     groups: &[$($tokens),+],
                 },
-                tile_functions: &[$(block_tile::<BITS, BLOCK, OFFSET, $tokens>),+],
+                tile_functions: if $crate::Feature::of_bits(BITS).is_built() {
+                    &[$(block_tile::<BITS, BLOCK, OFFSET, $tokens>),+]
+                } else {
+                    &[]
+                },
                 takes_runs: $takes_runs,
             }
         }
@@ -130,12 +134,16 @@ macro_rules! implementations {
         ) -> $crate::linear::kernel::Implementation {
             $crate::linear::kernel::Implementation::dense(
                 name,
-                &[
-                    dense_tile::<BYTES, 8>,
-                    dense_tile::<BYTES, 4>,
-                    dense_tile::<BYTES, 2>,
-                    dense_tile::<BYTES, 1>,
-                ],
+                if $crate::Feature::Dense.is_built() {
+                    &[
+                        dense_tile::<BYTES, 8>,
+                        dense_tile::<BYTES, 4>,
+                        dense_tile::<BYTES, 2>,
+                        dense_tile::<BYTES, 1>,
+                    ]
+                } else {
+                    &[]
+                },
             )
         }
     };

@@ -21,6 +21,8 @@
 mod activations;
 #[cfg(arm_dsp)]
 mod arm_dsp;
+#[cfg(arm_dsp)]
+mod arm_rows;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -48,7 +50,7 @@ mod scalar;
 pub use activations::{ActivationLayout, activation_bytes};
 pub use packed::PackedLayout;
 
-use crate::{Error, Isa, MatrixMut, Operand, WeightFormat, Weights};
+use crate::{Error, Feature, Isa, MatrixMut, Operand, WeightFormat, Weights};
 use activations::MAX_GROUP;
 use core::ops::Range;
 use kernel::{Implementation, Tile};
@@ -91,9 +93,15 @@ impl LinearKernel {
     /// The kernel for `format` on `isa`.
     ///
     /// # Errors
-    /// [`Error::Bits`] or [`Error::BlockSize`] for a format that [`WeightFormat::ALL`] does not list.
+    /// [`Error::Bits`] or [`Error::BlockSize`] for a format that [`WeightFormat::ALL`] does not list, [`Error::Feature`] for one that
+    /// was left out of the build.
     pub fn select(format: WeightFormat, isa: Isa) -> Result<Self, Error> {
         PackedLayout::of(format, isa.kind())?;
+        Feature::of_weights(format).require()?;
+        let scalar = || {
+            Feature::Scalar.require()?;
+            Ok::<_, Error>(scalar::implementation(format))
+        };
         let implementation = match isa.kind() {
             #[cfg(target_arch = "x86_64")]
             crate::IsaKind::Avx2 => avx2::implementation(format),
@@ -112,15 +120,15 @@ impl LinearKernel {
             #[cfg(arm_dsp)]
             crate::IsaKind::ArmDsp => match format {
                 // Not worth the code: their floats alone cost as much as the products.
-                WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
+                WeightFormat::Block { block: 16, .. } => scalar()?,
                 _ => arm_dsp::implementation(format),
             },
             #[cfg(arm_helium)]
             crate::IsaKind::Helium => match format {
-                WeightFormat::Block { block: 16, .. } => scalar::implementation(format),
+                WeightFormat::Block { block: 16, .. } => scalar()?,
                 _ => helium::implementation(format),
             },
-            _ => scalar::implementation(format),
+            _ => scalar()?,
         };
         Ok(LinearKernel {
             format,

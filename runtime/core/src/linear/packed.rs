@@ -2,7 +2,7 @@
 
 use super::layout::{Interleave, ROW_TILE, TileShape, tiles};
 use super::pack;
-use crate::{Error, IsaKind, Operand, WeightFormat, Weights};
+use crate::{Error, Feature, IsaKind, Operand, WeightFormat, Weights};
 use core::ops::Range;
 
 /// How packed weights of one format lie in memory. Kernels with equal layouts read the same bytes.
@@ -120,7 +120,7 @@ impl PackedLayout {
     /// same bytes that the output head multiplies.
     ///
     /// # Errors
-    /// [`Error::RowRange`] for a row outside, [`Error::Length`].
+    /// [`Error::RowRange`] for a row outside, [`Error::Length`], [`Error::Feature`].
     pub fn unpack_row(
         &self,
         packed: &[u8],
@@ -138,6 +138,7 @@ impl PackedLayout {
         if row >= rows {
             return Err(Error::RowRange);
         }
+        Feature::of_weights(self.format).require()?;
         let shape = TileShape::new(self.format, columns)?;
         let tile = packed
             .get(row / ROW_TILE * shape.bytes..)
@@ -155,6 +156,8 @@ impl PackedLayout {
                     out,
                 );
             }
+            // Refused above.
+            _ if !Feature::Dense.is_built() => {}
             WeightFormat::F16 | WeightFormat::F32 => {
                 pack::unpack_dense(tile, row % ROW_TILE, shape, out)
             }

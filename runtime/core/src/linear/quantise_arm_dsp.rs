@@ -11,27 +11,39 @@ use core::arch::naked_asm;
 /// The largest block.
 const MAX_BLOCK: usize = 128;
 
-/// Writes one token's share of the records of its group, the last block padded with zeros. Nothing is written when `records` is
-/// too short for them.
+/// Writes one token's share of the records of its group, the last block padded with zeros. Nothing is written past the end of
+/// `records`.
 pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, records: &mut [u8]) {
-    let step = order.record_bytes(block) * place.size;
-    let blocks = x.len().div_ceil(block.max(1));
     // The sizes of groups this order comes in.
-    if records.len() < blocks * step || place.token >= place.size || place.size > 2 {
+    if place.token >= place.size || place.size > 2 {
         return;
     }
-    let mut records = pieces_mut(records, step);
-    let whole = x.chunks_exact(block.max(1));
-    let rest = whole.remainder();
-    for (x, record) in whole.zip(records.by_ref()) {
+    let step = order.record_bytes(block) * place.size;
+    each_block(x, block, records, step, |x, record| {
         // SAFETY: there are `block` values, a multiple of 32, and a record of `size` tokens.
         unsafe { quantise_block(order, x, place, record.as_mut_ptr()) };
+    });
+}
+
+/// Calls `work` with each block of numbers, the last one filled up with zeros, and with the `step` bytes where its records go; stops
+/// where `records` ends.
+pub(super) fn each_block(
+    x: &[f32],
+    block: usize,
+    records: &mut [u8],
+    step: usize,
+    mut work: impl FnMut(&[f32], &mut [u8]),
+) {
+    let block = block.clamp(1, MAX_BLOCK);
+    let mut records = pieces_mut(records, step);
+    let mut rest = x;
+    while let Some((whole, after)) = rest.split_at_checked(block) {
+        let Some(record) = records.next() else { return };
+        work(whole, record);
+        rest = after;
     }
     if let (false, Some(record)) = (rest.is_empty(), records.next()) {
-        with_zeros(rest, block, |x| {
-            // SAFETY: as above.
-            unsafe { quantise_block(order, x, place, record.as_mut_ptr()) };
-        });
+        with_zeros(rest, block, |x| work(x, record));
     }
 }
 
@@ -39,7 +51,7 @@ pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, reco
 /// every caller hundreds of instructions.
 #[cold]
 #[inline(never)]
-pub(super) fn with_zeros(x: &[f32], block: usize, work: impl FnOnce(&[f32])) {
+fn with_zeros(x: &[f32], block: usize, work: impl FnOnce(&[f32])) {
     let mut padded = [0f32; MAX_BLOCK];
     if let Some(padded) = padded.get_mut(..block) {
         padded.iter_mut().zip(x).for_each(|(p, &x)| *p = x);

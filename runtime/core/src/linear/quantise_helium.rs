@@ -4,31 +4,26 @@
 //! even columns from odd ones, a store of bytes takes the low byte of each lane.
 
 use super::activations::{NUMBER_BYTES, Place, scale_and_inverse};
-use super::quantise_arm_dsp::with_zeros;
+use super::quantise_arm_dsp::each_block;
 use crate::math::ROUND;
 use core::arch::naked_asm;
 
-/// Writes the records of one token of its group, the last block padded with zeros. Nothing is written when `records` is too
-/// short for them.
+/// Writes the records of one token of its group, the last block padded with zeros. Nothing is written past the end of `records`.
 pub(super) fn quantise(block: usize, x: &[f32], place: Place, records: &mut [u8]) {
-    let record_bytes = block + NUMBER_BYTES;
-    let step = record_bytes * place.size;
-    if records.len() < x.len().div_ceil(block) * step || place.token >= place.size {
+    if place.token >= place.size {
         return;
     }
-    let mut records = records.chunks_exact_mut(step);
-    let whole = x.chunks_exact(block);
-    let rest = whole.remainder();
-    for (x, records) in whole.zip(records.by_ref()) {
-        // SAFETY: there are `block` values, a multiple of 32, and a record for each token of the group.
-        unsafe { quantise_block(x, records.as_mut_ptr().add(place.token * record_bytes)) };
-    }
-    if let (false, Some(records)) = (rest.is_empty(), records.next()) {
-        with_zeros(rest, block, |x| {
-            // SAFETY: as above.
+    let record_bytes = block + NUMBER_BYTES;
+    each_block(
+        x,
+        block,
+        records,
+        record_bytes * place.size,
+        |x, records| {
+            // SAFETY: there are `block` values, a multiple of 32, and a record for each token of the group.
             unsafe { quantise_block(x, records.as_mut_ptr().add(place.token * record_bytes)) };
-        });
-    }
+        },
+    );
 }
 
 /// # Safety

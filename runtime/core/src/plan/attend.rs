@@ -7,7 +7,7 @@ use crate::attention::{
     AttentionShape, Mask, Q8_POSITIONS, Q8Groups, TiledShape, Visible, attend, attend_q8,
     attend_tiled, narrow_to_f16, q8_columns, q8_scales, store_key, store_value,
 };
-use crate::{Floats, MatrixMut};
+use crate::{Feature, Floats, MatrixMut};
 use core::ops::Range;
 
 impl Execution<'_, '_> {
@@ -40,16 +40,16 @@ impl Execution<'_, '_> {
             for (head, x) in row.chunks_exact(dim.max(1)).enumerate() {
                 let place = head.saturating_mul(context).saturating_add(position);
                 match format {
-                    CacheFormat::F16 => {
+                    CacheFormat::F16 if Feature::KvF16.is_built() => {
                         let to = cast::halves_mut(numbers)?.get_mut(rows(place, 1, dim));
                         narrow_to_f16(isa, x, to.ok_or(MISFIT)?)?;
                     }
-                    CacheFormat::F32 => {
+                    CacheFormat::F32 if Feature::KvF32.is_built() => {
                         let to = cast::floats_mut(numbers)?.get_mut(rows(place, 1, dim));
                         let to = to.ok_or(MISFIT)?;
                         to.iter_mut().zip(x).for_each(|(to, x)| *to = *x);
                     }
-                    CacheFormat::Q8 => {
+                    CacheFormat::Q8 if Feature::KvQ8.is_built() => {
                         let group = place / Q8_POSITIONS * Q8_POSITIONS;
                         let codes = rows(group, Q8_POSITIONS, q8_columns(dim));
                         let codes = cast::signed_mut(numbers)?.get_mut(codes).ok_or(MISFIT)?;
@@ -57,6 +57,8 @@ impl Execution<'_, '_> {
                         let scales = cast::floats_mut(scales)?.get_mut(shared).ok_or(MISFIT)?;
                         store_q8(isa, x, place % Q8_POSITIONS, codes, scales)?;
                     }
+                    // Refused by the check.
+                    _ => return Err(MISFIT),
                 }
             }
         }
@@ -119,19 +121,19 @@ impl Execution<'_, '_> {
         let (keys, key_scales) = cached(keys, &key_store, format)?;
         let (values, value_scales) = cached(values, &value_store, format)?;
         match format {
-            CacheFormat::F16 => {
+            CacheFormat::F16 if Feature::KvF16.is_built() => {
                 let keys = cast::halves(keys)?.get(own.clone()).ok_or(MISFIT)?;
                 let values = cast::halves(values)?.get(own).ok_or(MISFIT)?;
                 let (keys, values) = (Floats::F16(keys), Floats::F16(values));
                 attend(isa, &shape, query_rows, keys, values, view)?;
             }
-            CacheFormat::F32 => {
+            CacheFormat::F32 if Feature::KvF32.is_built() => {
                 let keys = cast::floats(keys)?.get(own.clone()).ok_or(MISFIT)?;
                 let values = cast::floats(values)?.get(own).ok_or(MISFIT)?;
                 let (keys, values) = (Floats::F32(keys), Floats::F32(values));
                 attend(isa, &shape, query_rows, keys, values, view)?;
             }
-            CacheFormat::Q8 => {
+            CacheFormat::Q8 if Feature::KvQ8.is_built() => {
                 let groups = positions.next_multiple_of(Q8_POSITIONS);
                 let q8 = |codes, scales| {
                     let own = rows(place, groups, q8_columns(dim));
@@ -144,6 +146,7 @@ impl Execution<'_, '_> {
                 let (keys, values) = (q8(keys, key_scales)?, q8(values, value_scales)?);
                 attend_q8(isa, &shape, query_rows, keys, values, positions, view)?;
             }
+            _ => return Err(MISFIT),
         }
         let next = part.saturating_add(1);
         Ok((next < usize::from(kv_heads)).then_some(next))

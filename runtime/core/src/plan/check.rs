@@ -14,7 +14,7 @@ use super::{
 use crate::attention::{Q8_MAX_COLUMNS, TiledShape, tiled_scratch};
 use crate::linear::activation_bytes;
 use crate::sampler::Sampler;
-use crate::{Int8Kernel, Isa, PackedLayout};
+use crate::{Feature, Int8Kernel, Isa, PackedLayout};
 
 /// The most buffers: pairs of them are compared.
 const MOST_BUFFERS: u32 = 1024;
@@ -44,6 +44,11 @@ pub(super) fn check(image: &[u8]) -> Result<Plan<'_>, PlanError> {
     let plan = Plan { image, header };
     check_tables(&plan)?;
     check_header(&plan)?;
+    for feature in Feature::ALL {
+        if !feature.is_built() && plan.needs(feature)? {
+            return Err(PlanError::Feature(feature));
+        }
+    }
     for index in 0..plan.op_count() {
         let op = plan.op(index)?;
         let checker = Checker::new(&plan, index);
@@ -223,7 +228,7 @@ impl<'c, 'p> Checker<'c, 'p> {
             TensorFormat::Packed(format) => {
                 activation_bytes(format, self.plan.header.isa, tokens, columns)?
             }
-            TensorFormat::Rows8(_) => {
+            TensorFormat::Rows8(_) if Feature::Encoder.is_built() => {
                 Int8Kernel::select(Isa::SCALAR).activation_bytes(tokens, columns)?
             }
             _ => return Err(self.refuse()),
@@ -438,7 +443,7 @@ impl<'c, 'p> Checker<'c, 'p> {
                 scratch,
                 out,
                 ..
-            } => {
+            } if Feature::Encoder.is_built() => {
                 let (count, dim) = (usize::from(heads.count), usize::from(heads.dim));
                 let (kv_heads, value_dim) = (usize::from(kv_heads), usize::from(value_dim));
                 self.require(kv_heads > 0 && count.is_multiple_of(kv_heads))?;

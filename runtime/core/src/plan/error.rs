@@ -1,6 +1,6 @@
 //! Why a plan was refused, or failed: a small `Copy` value that fits in a few registers.
 
-use crate::{Error, IsaKind};
+use crate::{Error, Feature, IsaKind};
 
 /// Which part of a plan's image a [`PlanError`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,9 @@ pub enum PlanError {
     /// The weights are packed for an instruction set that this CPU doesn't have.
     #[error("the plan is packed for {}, which this CPU does not have: make it for this board", .0.name())]
     Isa(IsaKind),
+    /// The plan needs a part of this crate that was left out of the build.
+    #[error("the plan needs {}, which this build leaves out: turn on that cargo feature of furlong-core", .0.name())]
+    Feature(Feature),
     /// The arena is too small.
     #[error(
         "the plan needs an arena of {needed} bytes, this one has {given}: lend more, or make the plan with a shorter context"

@@ -6,10 +6,11 @@
 use super::op::{Activation, Columns, Index, Op, Rows};
 use super::{BufferId, Plan, PlanError, Tensor, TensorFormat, TensorId, cast};
 use crate::gather::gather_row;
-use crate::pieces::pieces_mut;
+use crate::pieces::{pieces, pieces_mut};
 use crate::rope::rope;
 use crate::{
-    Error, Int8Kernel, Isa, LinearKernel, MatrixMut, Operand, PackedLayout, activation, norm,
+    Error, Feature, Int8Kernel, Isa, LinearKernel, MatrixMut, Operand, PackedLayout, activation,
+    norm,
 };
 use core::ops::Range;
 
@@ -112,6 +113,12 @@ impl<'e, 'p> Execution<'e, 'p> {
                 kept,
             } => self.append(from, heads, cache, kept),
             Op::Attend { .. } => self.attend(op, part),
+            // Refused by the check.
+            Op::SelfAttend { .. } | Op::Unfold { .. } | Op::Prepend { .. } | Op::Pool { .. }
+                if !Feature::Encoder.is_built() =>
+            {
+                Err(MISFIT)
+            }
             Op::SelfAttend { .. } => self.self_attend(op, part),
             Op::Unfold { .. } => self.unfold(op, part),
             Op::Prepend { table, x, out } => self.prepend(table, x, out),
@@ -166,6 +173,8 @@ impl<'e, 'p> Execution<'e, 'p> {
                     let layout = PackedLayout::of(format, self.isa.kind())?;
                     layout.unpack_row(bytes, rows, columns, row, out)?;
                 }
+                // Refused by the check.
+                _ if !Feature::Table.is_built() => return Err(MISFIT),
                 _ => gather_row(&tensor.table(bytes)?, row, out)?,
             }
         }
@@ -189,7 +198,7 @@ impl<'e, 'p> Execution<'e, 'p> {
             TensorFormat::Packed(format) => {
                 LinearKernel::select(format, self.isa)?.prepare(x, tokens, columns, out)?;
             }
-            TensorFormat::Rows8(ranges) => {
+            TensorFormat::Rows8(ranges) if Feature::Encoder.is_built() => {
                 Int8Kernel::select(self.isa).prepare(x, tokens, columns, ranges, out)?;
             }
             _ => return Err(MISFIT),
@@ -259,8 +268,7 @@ impl<'e, 'p> Execution<'e, 'p> {
             Activation::Silu => activation::silu_mul(isa, gates, ups, view)?,
             other => {
                 activate(isa, other, gates);
-                let len = range.len().max(1);
-                let rows = gates.chunks(len).zip(ups.chunks(len));
+                let rows = pieces(gates, range.len()).zip(pieces(ups, range.len()));
                 for (token, (gates, ups)) in rows.enumerate() {
                     let row = view.row_mut(token).unwrap_or_default();
                     let both = gates.iter().zip(ups);
@@ -369,16 +377,17 @@ impl<'p> Matrix<'p> {
                 }
                 Ok(())
             }
-            TensorFormat::Rows8(_) => Int8Kernel::select(isa).multiply(
-                self.bytes,
-                rows,
-                columns,
-                activations,
-                tokens,
-                range,
-                self.bias,
-                out,
-            ),
+            TensorFormat::Rows8(_) if Feature::Encoder.is_built() => Int8Kernel::select(isa)
+                .multiply(
+                    self.bytes,
+                    rows,
+                    columns,
+                    activations,
+                    tokens,
+                    range,
+                    self.bias,
+                    out,
+                ),
             _ => Err(Error::Format),
         }
     }

@@ -20,6 +20,7 @@ mod convolve;
 mod error;
 mod execute;
 mod header;
+mod needs;
 mod op;
 mod pool;
 mod record;
@@ -44,6 +45,7 @@ pub use tokenizer::{
     TOKENIZER_HEADER_BYTES, Tokenizer, TokenizerCounts, WORDS_PER_BYTE,
 };
 
+use crate::Feature;
 use tables::record;
 
 /// The arena, and every buffer in it, starts at a multiple of this.
@@ -124,6 +126,14 @@ impl<'p> Plan<'p> {
             0 => None,
             _ => Tokenizer::read(self.image, self.header.tokenizer),
         }
+    }
+
+    /// Whether executing it needs a part of this crate that can be left out.
+    ///
+    /// # Errors
+    /// As [`Plan::op`] and [`Plan::tensor`].
+    pub fn needs(&self, feature: Feature) -> Result<bool, PlanError> {
+        needs::needs(self, feature)
     }
 
     /// The bytes of a tensor.

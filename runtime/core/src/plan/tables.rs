@@ -6,7 +6,7 @@ use super::{ARENA_ALIGN, Part, PlanError, cast};
 use crate::attention::{q8_columns, q8_scales};
 use crate::int8::Ranges;
 use crate::{
-    BlockWeights, DenseWeights, Error, Floats, Int8Kernel, Isa, IsaKind, PackedLayout,
+    BlockWeights, DenseWeights, Error, Feature, Floats, Int8Kernel, Isa, IsaKind, PackedLayout,
     WeightFormat, Weights, ZeroPoints,
 };
 use core::ops::Range;
@@ -324,7 +324,13 @@ impl Tensor {
                 PackedLayout::of(format, isa)?.packed_bytes(rows, columns)
             }
             // Packed alike for all instruction sets.
+            TensorFormat::Rows8(_) if !Feature::Encoder.is_built() => {
+                Err(Error::Feature(Feature::Encoder))
+            }
             TensorFormat::Rows8(_) => Int8Kernel::select(Isa::SCALAR).packed_bytes(rows, columns),
+            TensorFormat::Blocks { .. } if !Feature::Table.is_built() => {
+                Err(Error::Feature(Feature::Table))
+            }
             TensorFormat::Blocks { .. } => Ok(BlockParts::of(format, rows, columns)?.points.end),
         }
     }
@@ -345,6 +351,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::Format`] for a tensor that is no table of plain rows; what the views refuse.
     pub(super) fn table<'a>(&self, bytes: &'a [u8]) -> Result<Weights<'a>, Error> {
+        Feature::Table.require()?;
         let (rows, columns) = (self.rows as usize, self.columns as usize);
         match self.format {
             TensorFormat::Floats => {

@@ -7,7 +7,7 @@
 mod random;
 
 use crate::argmax::argmax;
-use crate::math::exp;
+use crate::math::seldom_exp;
 use crate::{Error, Isa, Operand};
 use core::cmp::Ordering;
 use random::Pcg32;
@@ -173,6 +173,10 @@ fn by_weight(a: &Candidate, b: &Candidate) -> Ordering {
     b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
 }
 
+fn by_id(a: &Candidate, b: &Candidate) -> Ordering {
+    a.id.cmp(&b.id)
+}
+
 /// Fills `scratch` with the most likely tokens (all if they fit) and returns how many; leaves NaN and -∞ out.
 fn collect(logits: &[f32], scratch: &mut [Candidate]) -> Result<usize, Error> {
     let mut kept = 0;
@@ -247,12 +251,9 @@ fn sort(items: &mut [Candidate], order: fn(&Candidate, &Candidate) -> Ordering) 
 /// Temperature, top-p, min-p and the draw over a non-empty list. `draw` is in `0..1`.
 fn choose(params: &SamplingParams, candidates: &mut [Candidate], draw: f32) -> u32 {
     let ordered = params.top_p < 1.0;
-    if ordered {
-        sort(candidates, by_weight);
-    } else {
-        // A fixed order, whatever the heap left.
-        sort(candidates, |a, b| a.id.cmp(&b.id));
-    }
+    // A fixed order, whatever the heap left.
+    let order = if ordered { by_weight } else { by_id };
+    sort(candidates, order);
     let largest =
         candidates.iter().fold(
             f32::NEG_INFINITY,
@@ -265,7 +266,7 @@ fn choose(params: &SamplingParams, candidates: &mut [Candidate], draw: f32) -> u
         } else {
             candidate.weight - largest
         };
-        candidate.weight = exp(difference / params.temperature);
+        candidate.weight = seldom_exp(difference / params.temperature);
         total += candidate.weight;
     }
     let mut kept = candidates.len();

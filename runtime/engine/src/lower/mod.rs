@@ -17,9 +17,9 @@ pub use certificate::{BufferRow, Certificate, OpRow, TensorRow};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use furlong_core::IsaKind;
 use furlong_core::plan::{CacheFormat, Content, Header, Plan, PlanKind, WORDS_PER_BYTE};
 use furlong_core::sampler::SamplingParams;
+use furlong_core::{Feature, IsaKind};
 use sha2::{Digest, Sha256};
 use tract_core::internal::*;
 use tract_core::optim::Optimizer;
@@ -92,6 +92,15 @@ pub struct LoweredModel {
     sizes: Sizes,
     /// The tokenizer's section, or why there is none.
     tokenizer: Result<Vec<u8>, String>,
+}
+
+/// A plan as it is flashed.
+#[derive(Debug, Clone)]
+pub struct FinishedPlan {
+    /// Its bytes.
+    pub image: Vec<u8>,
+    /// The cargo features of `furlong-core` that executing it takes.
+    pub features: Vec<Feature>,
 }
 
 impl LoweredModel {
@@ -267,6 +276,14 @@ impl LoweredModel {
     /// # Errors
     /// [`Error::Unsupported`] for a model that is too large for a plan.
     pub fn image(&self) -> Result<Vec<u8>, Error> {
+        Ok(self.finish()?.image)
+    }
+
+    /// The image, and what of `furlong-core` its firmware can't leave out.
+    ///
+    /// # Errors
+    /// As [`LoweredModel::image`].
+    pub fn finish(&self) -> Result<FinishedPlan, Error> {
         let parts = image::Parts {
             program: &self.program,
             sizes: self.sizes,
@@ -276,11 +293,20 @@ impl LoweredModel {
         let image = image::write(&parts).ok_or_else(|| self.too_large())?;
         // A vector of bytes may lie anywhere; a plan wants to be aligned.
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(&image);
-        Plan::check(bytemuck::cast_slice(&words)).map_err(|error| {
+        let features = Plan::check(bytemuck::cast_slice(&words)).and_then(|plan| {
+            let mut features = Vec::new();
+            for feature in Feature::ALL {
+                if plan.needs(feature)? {
+                    features.push(feature);
+                }
+            }
+            Ok(features)
+        });
+        let features = features.map_err(|error| {
             let reason = format!("{error} (a bug in Furlong, please report it)");
             Error::unsupported(&self.path, reason)
         })?;
-        Ok(image)
+        Ok(FinishedPlan { image, features })
     }
 
     /// Why the plan has no tokenizer, if it has none.

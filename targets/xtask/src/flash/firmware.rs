@@ -15,6 +15,8 @@ use std::process::Command;
 pub struct Build<'b> {
     /// The plan of a model.
     pub plan: Option<&'b Path>,
+    /// What of `furlong-core` is built in; all unless this says what the plan needs.
+    pub features: Option<&'b [String]>,
     /// A prompt to answer at start, for boards that can't be asked by a script.
     pub prompt: Option<&'b str>,
     /// The lowest level of logs that is built in, unless `DEFMT_LOG` says otherwise.
@@ -25,6 +27,7 @@ impl Default for Build<'_> {
     fn default() -> Self {
         Self {
             plan: None,
+            features: None,
             prompt: None,
             log: "info",
         }
@@ -65,6 +68,9 @@ fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
             "CARGO_ENCODED_RUSTFLAGS",
             format!("-Ctarget-cpu={}", bare_metal.target_cpu),
         );
+    if let Some(features) = build.features {
+        command.args(["--no-default-features", "--features", &features.join(",")]);
+    }
     match build.plan {
         Some(plan) => command.env("FURLONG_PLAN", absolute(plan)?),
         None => command.env_remove("FURLONG_PLAN"),

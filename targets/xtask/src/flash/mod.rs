@@ -3,9 +3,11 @@
 mod deliver;
 mod firmware;
 mod hints;
+mod plan;
 
 pub use deliver::watch_emulated;
 pub use firmware::{Build, Contents, lint, program};
+pub use plan::{Planned, Sizes, make as plan};
 
 use crate::board::{Board, Runner};
 use crate::shell::{self, say};
@@ -14,9 +16,6 @@ use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-
-/// The model that is flashed unless another is named: the one that is built into `furlong`.
-const BUILT_IN: &str = "targets/linux/models/home-commands";
 
 /// What to flash, and where.
 #[derive(Debug, Args)]
@@ -69,9 +68,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let program = match &options.program {
         Some(program) => program.clone(),
         None => {
-            let plan = match &options.plan {
-                Some(plan) => plan.clone(),
-                None => plan(&board, options)?,
+            let (plan, features) = match &options.plan {
+                Some(plan) => (plan.clone(), None),
+                None => {
+                    let planned = plan_of(&board, options)?;
+                    (planned.file, Some(planned.features))
+                }
             };
             // Standard input and serial lines can be typed into; a probe's buffers want a person at a terminal.
             let built_in = match board.run {
@@ -80,6 +82,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             };
             let build = Build {
                 plan: Some(&plan),
+                features: features.as_deref(),
                 prompt: built_in,
                 ..Build::default()
             };
@@ -90,12 +93,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The plan of a model for a board. Fails when it doesn't fit there, saying what would.
-fn plan(board: &Board, options: &Options) -> Result<PathBuf> {
-    let model = match &options.model {
-        Some(model) => model.clone(),
-        None => workspace::root()?.join(BUILT_IN),
-    };
-    if !model.join("model.onnx").is_file() {
+fn plan_of(board: &Board, options: &Options) -> Result<Planned> {
+    if let Some(model) = &options.model
+        && !model.join("model.onnx").is_file()
+    {
         bail!(
             "{}: no model is there; name the folder of one with --model (`fine-tune export` makes it)",
             model.display()
@@ -103,20 +104,12 @@ fn plan(board: &Board, options: &Options) -> Result<PathBuf> {
     }
     say("flash: building furlong, which plans (the first time takes some minutes)");
     let furlong = build::furlong(&Board::load("host")?)?;
-    let folder = workspace::target()?.join("firmware");
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{}.plan", board.id));
-    let mut command = Command::new(furlong);
-    command.arg("plan").arg(&model);
-    command
-        .args(["--board", &board.id, "--kv", &options.kv])
-        .args(["--context", &options.context.to_string()])
-        .args(["--tile", &options.tile.to_string()])
-        .arg("--out")
-        .arg(&file);
-    say(format!("flash: {}", shell::show(&command)));
-    shell::run(&mut command)?;
-    Ok(file)
+    let sizes = Sizes {
+        context: options.context,
+        kv: &options.kv,
+        tile: options.tile,
+    };
+    plan(&furlong, board, options.model.as_deref(), sizes, &board.id)
 }
 
 /// This machine's cargo, for the parts of the firmware's workspace that run here.

@@ -5,7 +5,7 @@
 
 use super::report::Outcome;
 use crate::board::{Board, Runner};
-use crate::flash::{self, Build, Contents};
+use crate::flash::{self, Build, Contents, Planned, Sizes};
 use crate::{build, fetch, models, packages, shell, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -23,15 +23,26 @@ const WEIGHTS: [(&str, Option<&[&str]>); 2] = [
 ];
 /// How a plan is made for a board with plenty of RAM, and for one with 16 KiB: tokens of context, cache, tile.
 const ROOMY: Sizes = Sizes {
-    context: "24",
+    context: 24,
     kv: "f16",
-    tile: "4",
+    tile: 4,
 };
 const TIGHT: Sizes = Sizes {
-    context: "12",
+    context: 12,
     kv: "q8",
-    tile: "1",
+    tile: 1,
 };
+/// How the built-in model is planned, what it is asked, and what it must answer.
+const BUILT_IN: Sizes = Sizes {
+    context: 64,
+    kv: "q8",
+    tile: 4,
+};
+const COMMAND: (&str, &str) = ("turn the heating off in the study", "\"heating.off\"");
+/// What the built-in model may take of a Cortex-M4's RAM: arena, stack and variables.
+const MOST_RAM_BYTES: u64 = 96 * 1024;
+/// Code and constants of its firmware without the plan.
+const MOST_IMAGE_BYTES: u64 = 56 * 1024;
 /// The board that has little.
 const TIGHT_BOARD: &str = "microbit";
 /// What is asked: words of the tokenizer, capitals, letters beyond ASCII.
@@ -42,13 +53,6 @@ const PROMPTS: [&str; 5] = [
     "größer?",
     "the the the",
 ];
-
-#[derive(Clone, Copy)]
-struct Sizes {
-    context: &'static str,
-    kv: &'static str,
-    tile: &'static str,
-}
 
 /// Runs all that.
 pub fn boards() -> Result<Outcome> {
@@ -69,14 +73,15 @@ pub fn boards() -> Result<Outcome> {
                 true => (TIGHT, &tight),
                 false => (ROOMY, &roomy),
             };
-            let plan = plan(&furlong, &board, &model, sizes)?;
+            let name = format!("{id}-test");
+            let plan = flash::plan(&furlong, &board, Some(&model), sizes, &name)?;
             match one(&board, &plan, expected).with_context(|| format!("{id}, {weights}")) {
                 Ok(()) => all.add(Outcome::passed()),
                 Err(error) => all.add(Outcome::broken(&error)),
             }
             if id == REFERENCE && chosen.is_none() {
-                for check in [size, damage, example] {
-                    match check(&board, &plan).with_context(|| id.clone()) {
+                for check in [built_in, damage, example] {
+                    match check(&board, &furlong, &plan).with_context(|| id.clone()) {
                         Ok(outcome) => all.add(outcome),
                         Err(error) => all.add(Outcome::broken(&error)),
                     }
@@ -107,18 +112,6 @@ fn export(weights: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn plan(furlong: &Path, board: &Board, model: &Path, sizes: Sizes) -> Result<PathBuf> {
-    let folder = workspace::target()?.join("firmware");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{}-test.plan", board.id));
-    let mut command = Command::new(furlong);
-    command.arg("plan").arg(model);
-    command.args(["--board", &board.id, "--context", sizes.context]);
-    command.args(["--kv", sizes.kv, "--tile", sizes.tile]);
-    shell::quiet(command.arg("--out").arg(&file))?;
-    Ok(file)
-}
-
 #[derive(Deserialize)]
 struct Answer {
     tokens: Vec<u32>,
@@ -130,7 +123,7 @@ fn expected(furlong: &Path, model: &Path, sizes: Sizes) -> Result<Vec<u32>> {
     for prompt in PROMPTS {
         let mut command = Command::new(furlong);
         command.arg("run").arg("--model").arg(model);
-        command.args(["--context", sizes.context, "--kv", sizes.kv]);
+        command.args(["--context", &sizes.context.to_string(), "--kv", sizes.kv]);
         command.args(["--lookup", "0", "--json", prompt]);
         let answer: Answer = serde_json::from_str(&shell::capture(&mut command)?)?;
         tokens.extend(answer.tokens);
@@ -143,14 +136,37 @@ fn expected(furlong: &Path, model: &Path, sizes: Sizes) -> Result<Vec<u32>> {
     Ok(tokens)
 }
 
-/// Builds for a board and compares tokens if it is emulated.
-fn one(board: &Board, plan: &Path, expected: &[u32]) -> Result<()> {
-    let build = Build {
-        plan: Some(plan),
-        log: "debug",
+/// The firmware with a plan and no more than that needs.
+fn build<'b>(plan: &'b Planned, log: &'b str) -> Build<'b> {
+    Build {
+        plan: Some(&plan.file),
+        features: Some(&plan.features),
+        log,
         ..Build::default()
-    };
-    let program = flash::program(board, "furlong-firmware", &build)?;
+    }
+}
+
+/// What the compiler could show to be unreachable is not linked: were there a way to a panic, its handler would be there.
+fn nothing_that_panics_or_allocates(contents: &Contents) -> Result<()> {
+    for unwanted in [
+        "panicking",
+        "rust_begin_unwind",
+        "__rust_alloc",
+        "__rdl_alloc",
+        "__rg_alloc",
+    ] {
+        ensure!(
+            !contents.has(unwanted),
+            "{unwanted} is linked in; `objdump -dC --line-numbers` on the program shows who calls it"
+        );
+    }
+    Ok(())
+}
+
+/// Builds for a board, looks for panics, and compares tokens if it is emulated.
+fn one(board: &Board, plan: &Planned, expected: &[u32]) -> Result<()> {
+    let program = flash::program(board, "furlong-firmware", &build(plan, "debug"))?;
+    nothing_that_panics_or_allocates(&Contents::of(&program)?)?;
     if !matches!(board.run, Runner::EmulatedMachine { .. }) {
         return Ok(());
     }
@@ -183,45 +199,67 @@ fn one(board: &Board, plan: &Path, expected: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Nothing that allocates is linked in; how much code there is.
-fn size(board: &Board, plan: &Path) -> Result<Outcome> {
-    let build = Build {
-        plan: Some(plan),
-        ..Build::default()
-    };
-    let program = flash::program(board, "furlong-firmware", &build)?;
+/// The built-in model answers, within its bounds of flash and RAM.
+fn built_in(board: &Board, furlong: &Path, _: &Planned) -> Result<Outcome> {
+    let plan = flash::plan(furlong, board, None, BUILT_IN, "built-in-test")?;
+    let program = flash::program(board, "furlong-firmware", &build(&plan, "info"))?;
     let contents = Contents::of(&program)?;
-    for allocator in ["__rust_alloc", "__rdl_alloc", "__rg_alloc"] {
-        ensure!(
-            !contents.has(allocator),
-            "an allocator is linked in: {allocator}"
-        );
-    }
-    let code = contents.bytes(".text") + contents.bytes(".rodata");
+    nothing_that_panics_or_allocates(&contents)?;
+    let image =
+        contents.bytes(".text") + contents.bytes(".rodata") + contents.bytes(".vector_table");
+    ensure!(
+        image <= MOST_IMAGE_BYTES,
+        "the firmware takes {image} bytes beside the plan, {MOST_IMAGE_BYTES} are allowed"
+    );
+    let (prompt, wanted) = COMMAND;
+    let (answer, logs) = talk(
+        &mut flash::watch_emulated(board, &program, Some(prompt))?,
+        "",
+    )?;
+    ensure!(answer.contains(wanted), "{prompt}: {answer}\n{logs}");
+    let stack: u64 = logs
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("info  stack ")?
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .with_context(|| format!("the board says nothing of its stack:\n{logs}"))?;
+    let variables = contents.bytes(".data") + contents.bytes(".bss") + contents.bytes(".uninit");
+    let ram = plan.arena_bytes + stack + variables;
+    ensure!(
+        ram <= MOST_RAM_BYTES,
+        "the built-in model takes {ram} bytes of RAM, {MOST_RAM_BYTES} are allowed"
+    );
     let mut outcome = Outcome::passed();
     outcome.notes.push(format!(
-        "firmware on a Cortex-M4: {:.1} KiB of code and constants",
-        code as f64 / 1024.0
+        "built-in model on a Cortex-M4: firmware {:.1} KiB of flash beside the plan; RAM {:.1} KiB (arena {:.1}, stack {:.1})",
+        kib(image),
+        kib(ram),
+        kib(plan.arena_bytes),
+        kib(stack)
     ));
     Ok(outcome)
 }
 
+fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
 /// A plan cut short and flipped at many places ends nothing.
-fn damage(board: &Board, plan: &Path) -> Result<Outcome> {
+fn damage(board: &Board, _: &Path, plan: &Planned) -> Result<Outcome> {
     runs(board, plan, "damaged_plans", "\"survived\"")
 }
 
 /// The example works.
-fn example(board: &Board, plan: &Path) -> Result<Outcome> {
+fn example(board: &Board, _: &Path, plan: &Planned) -> Result<Outcome> {
     runs(board, plan, "existing_firmware", "")
 }
 
-fn runs(board: &Board, plan: &Path, name: &str, wanted: &str) -> Result<Outcome> {
-    let build = Build {
-        plan: Some(plan),
-        ..Build::default()
-    };
-    let program = flash::program(board, name, &build)?;
+fn runs(board: &Board, plan: &Planned, name: &str, wanted: &str) -> Result<Outcome> {
+    let program = flash::program(board, name, &build(plan, "info"))?;
     let (answers, logs) = talk(&mut flash::watch_emulated(board, &program, None)?, "")?;
     ensure!(
         answers.contains(wanted),

@@ -82,7 +82,8 @@ pub fn attend_q8(
     if values.positions(shape.value_dim) < Some(positions) {
         return Err(Error::Length(Operand::CachedValues));
     }
-    let at_once = HEADS.min(QUERY_BLOCKS / q8_scales(shape.head_dim));
+    let shape = &shape.positive();
+    let at_once = HEADS.min(QUERY_BLOCKS / q8_scales(shape.head_dim).max(1));
     let mut narrow = Queries::ZEROS;
     for token in 0..shape.tokens {
         let (start, end) = visible_range(shape.visible, token, positions);
@@ -93,8 +94,8 @@ pub fn attend_q8(
         let out = out.row_mut(token).ok_or(Error::Length(Operand::Output))?;
         out.fill(0.0);
         let heads = queries
-            .chunks(at_once * shape.head_dim)
-            .zip(out.chunks_mut(at_once * shape.value_dim));
+            .chunks((at_once * shape.head_dim).max(1))
+            .zip(out.chunks_mut((at_once * shape.value_dim).max(1)));
         for (queries, out) in heads {
             narrow_queries(isa, queries, shape.head_dim, &mut narrow);
             let call = Call {
@@ -114,7 +115,7 @@ pub fn attend_q8(
 fn dispatch(isa: Isa, call: &Call<'_>, out: &mut [f32]) {
     #[inline(always)]
     fn on<K: Kernel>(call: &Call<'_>, out: &mut [f32]) {
-        match out.len() / call.shape.value_dim {
+        match out.len() / call.shape.value_dim.max(1) {
             1 if HEADS > 1 => heads::<K, 1>(call, out),
             2 if HEADS > 1 => heads::<K, 2>(call, out),
             3 if HEADS > 1 => heads::<K, 3>(call, out),

@@ -5,6 +5,7 @@ use super::rows::{Q8_POSITIONS, Q8Groups, QUERY_BLOCKS, Queries, SHARED, q8_colu
 use crate::attention::AttentionShape;
 use crate::attention::online::{BLOCK, cap};
 use crate::math::ROUND;
+use crate::pieces::{pieces, pieces_mut};
 use core::ops::Range;
 
 /// Some query heads over one head's keys and values.
@@ -225,7 +226,10 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
             let mut scales = [low, high];
             if !whole {
                 // What lies where nothing is seen may be no number.
-                own = [*low, *high];
+                own = [[0.0; Q8_POSITIONS]; 2];
+                for (own, there) in own.iter_mut().zip(scales) {
+                    own.copy_from_slice(there);
+                }
                 outside(own.as_flattened_mut(), &seen, 0.0);
                 scales = own.each_ref();
             }
@@ -296,7 +300,7 @@ unsafe fn edge<K: Kernel, const N: usize>(
     out: &mut [f32],
 ) {
     let mut results = [[0f32; SHARED]; N];
-    for (results, out) in results.iter_mut().zip(out.chunks_exact(value_dim)) {
+    for (results, out) in results.iter_mut().zip(pieces(out, value_dim)) {
         let out = out.get(column..column + width).unwrap_or(&[]);
         results.iter_mut().zip(out).for_each(|(to, y)| *to = *y);
     }
@@ -304,7 +308,7 @@ unsafe fn edge<K: Kernel, const N: usize>(
     part.out_stride = SHARED;
     // SAFETY: the results are whole blocks; the rest is the caller's promise.
     unsafe { K::weigh::<N>(&part, codes, factors) };
-    for (results, out) in results.iter().zip(out.chunks_exact_mut(value_dim)) {
+    for (results, out) in results.iter().zip(pieces_mut(out, value_dim)) {
         let out = out.get_mut(column..column + width).unwrap_or(&mut []);
         out.iter_mut().zip(results).for_each(|(y, from)| *y = *from);
     }

@@ -107,12 +107,14 @@ impl Kernel for Plain {
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [i8; BLOCK],
     ) -> f32 {
-        let mut products = *weights;
-        let scales = scales.into_iter().flatten();
-        products
-            .iter_mut()
-            .zip(scales)
-            .for_each(|(product, scale)| *product *= scale);
+        let mut products = [0f32; BLOCK];
+        let halves = products.as_chunks_mut::<Q8_POSITIONS>().0.iter_mut();
+        let weights = weights.as_chunks::<Q8_POSITIONS>().0;
+        for ((products, weights), scales) in halves.zip(weights).zip(scales) {
+            for ((product, weight), scale) in products.iter_mut().zip(weights).zip(scales) {
+                *product = weight * scale;
+            }
+        }
         // None is below 0, so that they compare like their bits; a NaN is above all.
         let largest = products
             .iter()

@@ -68,7 +68,7 @@ impl Queries {
 for_each_isa! {
     /// Rounds rows of `columns` numbers, as many as there is room for.
     pub(super) fn narrow_queries(x: &[f32], columns: usize, queries: &mut Queries) {
-        let blocks = x.chunks(columns).flat_map(|row| row.chunks(SHARED));
+        let blocks = x.chunks(columns.max(1)).flat_map(|row| row.chunks(SHARED));
         let numbers = queries.scales.iter_mut().zip(&mut queries.sums);
         for ((x, codes), (scale, sum)) in blocks.zip(&mut queries.codes).zip(numbers) {
             (*codes, *scale) = narrow(x);
@@ -100,7 +100,7 @@ impl Q8Groups<'_> {
 fn narrow(x: &[f32]) -> ([i8; SHARED], f32) {
     let mut padded = [0f32; SHARED];
     match x.first_chunk::<SHARED>() {
-        Some(x) => padded = *x,
+        Some(x) => padded.copy_from_slice(x),
         None => padded.iter_mut().zip(x).for_each(|(p, &x)| *p = x),
     }
     let largest = padded.iter().fold(0u32, |m, v| {

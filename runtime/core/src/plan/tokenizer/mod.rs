@@ -14,6 +14,7 @@ pub use cut::Cut;
 use super::header::Table;
 use super::record::{Reader, Writer};
 use super::{Part, PlanError};
+use crate::Feature;
 use characters::Characters;
 use cut::first;
 use pairs::Run;
@@ -223,7 +224,7 @@ impl<'p> Tokenizer<'p> {
             && known
             && bytes.all(|id| id < vocabulary || id == NO_BYTE)
             && listed(tokenizer.sorted).all(|id| id < vocabulary)
-            && tokenizer.is_sorted()
+            && (!Feature::Words.is_built() || tokenizer.is_sorted())
             && tokenizer.characters.holds();
         match holds {
             true => Ok(tokenizer),
@@ -332,6 +333,15 @@ impl<'p> Tokenizer<'p> {
         words(self.after).try_for_each(&mut take)
     }
 
+    /// Whether it cuts a text into words before it looks at their bytes.
+    pub(super) fn cuts(&self) -> bool {
+        let whole = Scheme::BytePairs {
+            cut: Cut::Whole,
+            digits: false,
+        };
+        self.scheme != whole
+    }
+
     /// Encodes text between special tokens.
     fn between(
         &self,
@@ -343,6 +353,11 @@ impl<'p> Tokenizer<'p> {
         // Pieces of text are cut where special tokens begin and end, at whole characters.
         let text = core::str::from_utf8(text).map_err(|_| REFUSED)?;
         match self.scheme {
+            // Refused by the check.
+            _ if self.cuts() && !Feature::Words.is_built() => Err(REFUSED),
+            Scheme::WordPiece { .. } | Scheme::BytePairs { .. } if !Feature::Words.is_built() => {
+                Run::new(self, ids, ranks).encode(text, take)
+            }
             Scheme::WordPiece {
                 unknown,
                 longest_word,
@@ -355,7 +370,7 @@ impl<'p> Tokenizer<'p> {
             }
             Scheme::BytePairs { cut, digits } => {
                 let mut run = Run::new(self, ids, ranks);
-                if cut == Cut::Whole && !digits {
+                if !self.cuts() {
                     return run.encode(text, take);
                 }
                 let mut rest = text;

@@ -12,9 +12,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use furlong::built_in;
 use furlong_core::IsaKind;
 use furlong_runtime::text::SamplingParams;
-use furlong_runtime::{Certificate, KvFormat, LoweredModel, PlanOptions};
+use furlong_runtime::{Certificate, KvFormat, LoweredModel, ModelFiles, PlanOptions};
 use serde::Serialize;
 
 use crate::cli::Kv;
@@ -28,6 +29,7 @@ use fit::Fit;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
+  furlong plan --board mps2-an386 --context 64 --out built-in.plan
   furlong plan home-q8 --board mps2-an386 --context 64 --kv q8 --out home.plan
   furlong plan home-q8 --board nrf52840-dk --context 64 --json
   furlong plan home-q8 --context 64 --kv q8 --details --svg memory.svg
@@ -36,9 +38,9 @@ Example:
 Without --out nothing is written: the certificate alone says whether the model fits. When it doesn't fit the board, the \
 command fails (exit code 1) and says what would make it fit. docs/plan-format.md describes the file.")]
 pub struct PlanArgs {
-    /// The model's folder, as `fine-tune export` writes it
+    /// The model's folder, as `fine-tune export` writes it [default: the built-in model]
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// The board to plan for: a name from targets/boards, or a file like those
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
@@ -85,6 +87,8 @@ pub struct PlanArgs {
 struct Output<'a> {
     #[serde(flatten)]
     certificate: &'a Certificate,
+    /// Cargo features of `furlong-core`.
+    features: &'a [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     board: Option<&'a Fit>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,23 +105,24 @@ struct Output<'a> {
 pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let board = args.board.as_deref().map(Board::load).transpose()?;
     let isa = args.isa.or(board.as_ref().map(|board| board.isa));
-    let lowered = LoweredModel::load(
-        &args.model,
-        &PlanOptions {
-            isa: isa.unwrap_or(IsaKind::Scalar),
-            context: args.context.map(NonZeroUsize::get),
-            kv: args.kv.into(),
-            tile: args.tile,
-            sampling: SamplingParams {
-                temperature: args.temperature,
-                top_k: args.top_k,
-                top_p: args.top_p,
-                seed: args.seed,
-                ..SamplingParams::GREEDY
-            },
-            threads: model::threads(None),
+    let options = PlanOptions {
+        isa: isa.unwrap_or(IsaKind::Scalar),
+        context: args.context.map(NonZeroUsize::get),
+        kv: args.kv.into(),
+        tile: args.tile,
+        sampling: SamplingParams {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            seed: args.seed,
+            ..SamplingParams::GREEDY
         },
-    )?;
+        threads: model::threads(None),
+    };
+    let lowered = match &args.model {
+        Some(model) => LoweredModel::load(model, &options),
+        None => LoweredModel::load_files(&ModelFiles::Embedded(built_in::HOME_COMMANDS), &options),
+    }?;
     let certificate = lowered.certificate()?;
     let fit = board.map(|board| Fit::of(&board, &lowered, &certificate, KvFormat::from(args.kv)));
     let fit = fit.transpose()?;
@@ -125,13 +130,16 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
         write(file, svg::draw(&certificate).as_bytes())?;
     }
     let fits = fit.as_ref().is_none_or(|fit| fit.fits);
+    let finished = lowered.finish()?;
+    let features: Vec<&str> = finished.features.iter().map(|f| f.name()).collect();
     let file = args.out.as_deref().filter(|_| fits);
     if let Some(file) = file {
-        write(file, &lowered.image()?)?;
+        write(file, &finished.image)?;
     }
     if args.json {
         text::show_json(&Output {
             certificate: &certificate,
+            features: &features,
             board: fit.as_ref(),
             without_tokenizer: lowered.without_tokenizer(),
             file,
@@ -142,7 +150,7 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
             ExitCode::FAILURE
         });
     }
-    let mut shown = tables::summary(&certificate, fit.as_ref());
+    let mut shown = tables::summary(&certificate, &features, fit.as_ref());
     let reads_features = certificate.kind == "features";
     if let Some(reason) = lowered.without_tokenizer().filter(|_| !reads_features) {
         shown += &format!("\nThe board reads and writes tokens, not text: {reason}.\n");

@@ -6,7 +6,7 @@ use super::fit::Fit;
 use crate::text;
 
 /// What there is to know at a glance.
-pub fn summary(certificate: &Certificate, fit: Option<&Fit>) -> String {
+pub fn summary(certificate: &Certificate, features: &[&str], fit: Option<&Fit>) -> String {
     let bytes = |count: usize| text::bytes(count as u64);
     let peak = certificate.ops.get(certificate.peak_op);
     let peak = peak.map_or_else(String::new, |op| format!(" at {} of {}", op.op, op.node));
@@ -43,6 +43,13 @@ pub fn summary(certificate: &Certificate, fit: Option<&Fit>) -> String {
         (
             "stack".to_owned(),
             format!("at most {}", bytes(certificate.stack_bytes)),
+        ),
+        (
+            "code".to_owned(),
+            format!(
+                "furlong-core with the features {}; the others can be left out",
+                features.join(", ")
+            ),
         ),
     ];
     if let Some(fit) = fit {
