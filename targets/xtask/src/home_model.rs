@@ -96,7 +96,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (first, checkpoint) = (work.join("first"), work.join("home-commands"));
     // A run that was broken off goes on; one that came to its end is made anew.
     if checkpoint.join("model.safetensors").is_file() {
-        for folder in [&first, &checkpoint] {
+        for folder in [&first, &checkpoint].into_iter().filter(|f| f.is_dir()) {
             fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
         }
     }
