@@ -52,10 +52,15 @@ fn byte_pairs(name: &str, lowers: bool, cutter: PreTokenizerWrapper) -> PathBuf 
         .with_decoder(Some(byte_level()))
         .build()
         .unwrap();
+    // SmolLM2 has no tokens for bytes that its texts didn't have.
+    let alphabet = match name {
+        "smollm2" => Default::default(),
+        _ => ByteLevel::alphabet().into_iter().collect(),
+    };
     let mut trainer = BpeTrainerBuilder::new()
         .show_progress(false)
         .vocab_size(TOKENS as usize)
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .initial_alphabet(alphabet)
         .special_tokens(special())
         .build();
     let lines = TEXT.lines().map(str::to_owned);
@@ -228,7 +233,7 @@ fn compare(folder: PathBuf, spells: bool) {
             .flat_map(|&token| board.piece(token).to_vec())
             .collect();
         assert_eq!(
-            String::from_utf8(bytes).unwrap(),
+            String::from_utf8_lossy(&bytes),
             tokenizer.decode(&got, false).unwrap()
         );
     }

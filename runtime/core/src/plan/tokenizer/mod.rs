@@ -13,7 +13,7 @@ pub use cut::Cut;
 
 use super::header::Table;
 use super::record::{Reader, Writer};
-use super::{NO_TOKEN, Part, PlanError};
+use super::{Part, PlanError};
 use crate::Feature;
 use characters::Characters;
 use cut::first;
@@ -26,6 +26,8 @@ pub const TOKENIZER_HEADER_BYTES: usize = 64;
 pub const MERGE_BYTES: usize = 8;
 /// Tokens that bytes have, in the order of the bytes, 16 bits each.
 const BYTE_TOKENS: usize = 256;
+/// Stands for the token of a byte that has none.
+const NO_BYTE: u32 = 0xFFFF;
 
 /// Words of working memory for each byte of the longest text: the text itself, and two for each symbol.
 pub const WORDS_PER_BYTE: usize = 3;
@@ -208,8 +210,8 @@ impl<'p> Tokenizer<'p> {
         };
         let sorted = merges().zip(merges().skip(1)).all(|((a, _), (b, _))| a < b);
         let known = merges().all(|(_, merged)| merged & 0xFFFF < vocabulary && merged != NONE);
-        let tokens = [tokenizer.bytes, tokenizer.sorted];
-        let mut tokens = tokens.into_iter().flat_map(|ids| ids.as_chunks::<2>().0);
+        let listed = |ids: &'p [u8]| ids.as_chunks::<2>().0.iter().map(id_at);
+        let mut bytes = listed(tokenizer.bytes);
         let unknown = match tokenizer.scheme {
             Scheme::BytePairs { .. } => 0,
             Scheme::WordPiece { unknown, .. } => unknown,
@@ -220,7 +222,8 @@ impl<'p> Tokenizer<'p> {
             && within
             && sorted
             && known
-            && tokens.all(|id| id_at(id) < vocabulary)
+            && bytes.all(|id| id < vocabulary || id == NO_BYTE)
+            && listed(tokenizer.sorted).all(|id| id < vocabulary)
             && (!Feature::Words.is_built() || tokenizer.is_sorted())
             && tokenizer.characters.holds();
         match holds {
@@ -402,7 +405,7 @@ impl<'p> Tokenizer<'p> {
     fn byte_token(&self, byte: u8) -> u32 {
         let at = usize::from(byte) * 2;
         let id = self.bytes.get(at..).and_then(|at| at.first_chunk());
-        id.map_or(NO_TOKEN, |id| u32::from(u16::from_le_bytes(*id)))
+        id.map_or(NO_BYTE, id_at)
     }
 }
 

@@ -3,7 +3,7 @@
 //! R. Sennrich and others, «Neural Machine Translation of Rare Words with Subword Units», 2016, arXiv 1508.07909; over
 //! bytes as GPT-2 has it. The pair with the lowest rank is merged first, the leftmost of equals, until none is left.
 
-use super::{NONE, Tokenizer};
+use super::{NO_BYTE, NONE, Tokenizer};
 use crate::plan::PlanError;
 use core::ops::Range;
 
@@ -73,8 +73,12 @@ impl<'r, 'p> Run<'r, 'p> {
     fn push(&mut self, character: u32) -> Result<(), PlanError> {
         let (bytes, count) = utf8(character);
         for &byte in bytes.iter().take(count) {
-            let place = self.ids.get_mut(self.len).ok_or(PlanError::ContextFull)?;
-            *place = self.tokenizer.byte_token(byte);
+            let token = self.tokenizer.byte_token(byte);
+            // A byte that the vocabulary doesn't know is left out.
+            if token == NO_BYTE {
+                continue;
+            }
+            *self.ids.get_mut(self.len).ok_or(PlanError::ContextFull)? = token;
             self.len += 1;
         }
         Ok(())

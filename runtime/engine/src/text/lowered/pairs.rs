@@ -44,10 +44,15 @@ pub(super) fn parts(json: &Value, tokenizer: &Tokenizer) -> Result<Parts, String
             .and_then(|id| u16::try_from(id).ok());
         id.ok_or_else(|| format!("{token:?} is not in its vocabulary"))
     };
-    let mut bytes = vec![0u16; 256];
+    // Bytes of no UTF-8 are often missing. What is missing is left out of a text, unless a token stands for it.
+    let mut bytes = vec![u16::MAX; 256];
     for (character, byte) in byte_characters() {
+        let found = id(&character.to_string());
+        if found.is_err() && !json["model"]["unk_token"].is_null() {
+            return Err("its token for what is unknown stands for single bytes".to_owned());
+        }
         if let Some(place) = bytes.get_mut(usize::from(byte)) {
-            *place = id(&character.to_string())?;
+            *place = found.unwrap_or(u16::MAX);
         }
     }
     Ok(Parts {
