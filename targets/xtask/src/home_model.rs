@@ -12,7 +12,7 @@ use std::process::Command;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask home-model                                     a quarter of an hour on two cores
-  cargo xtask home-model --commands 20000 --out /tmp/small   to see whether a change of the grammars works")]
+  cargo xtask home-model --commands 20000 --out small        to see whether a change of the grammars works")]
 pub struct Options {
     /// Plain commands to learn from first [default: as many as the recipe's data.json says, which the built-in model has seen]
     #[arg(long, value_name = "N")]
