@@ -3,6 +3,7 @@
 
 use furlong_core::{
     BlockWeights, Error, Floats, Isa, LinearKernel, MatrixMut, WeightFormat, Weights, ZeroPoints,
+    activation, norm, softmax,
 };
 
 /// Bytes that are the same on every machine.
@@ -157,10 +158,10 @@ impl Ready<'_> {
     }
 }
 
-/// One number for the results of small products of all block formats, for memory of 12 KiB: all machines must find
-/// [`DIGEST`].
+/// One number for the results of small products of all block formats and of the steps between them, for memory of 12 KiB: all
+/// machines must find [`DIGEST`].
 pub fn digest(isa: Isa, memory: &mut [f32]) -> Option<u64> {
-    let mut hash = 0xCBF2_9CE4_8422_2325u64;
+    let mut hash = Hash(0xCBF2_9CE4_8422_2325);
     for (index, format) in WeightFormat::ALL.into_iter().enumerate() {
         let WeightFormat::Block {
             bits,
@@ -181,12 +182,46 @@ pub fn digest(isa: Isa, memory: &mut [f32]) -> Option<u64> {
         };
         let mut ready = product.ready(isa, memory)?;
         ready.multiply(&product).ok()?;
-        for value in &*ready.out {
-            hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01B3);
+        hash.add(ready.out);
+    }
+    steps(isa, memory, &mut hash)?;
+    Some(hash.0)
+}
+
+/// Softmax, gates and norms of every length around a number of lanes; with some numbers far below the largest, where `e^x` is 0, and
+/// an infinity.
+fn steps(isa: Isa, memory: &mut [f32], hash: &mut Hash) -> Option<()> {
+    const LENGTHS: [usize; 6] = [1, 15, 16, 17, 33, 70];
+    for length in LENGTHS {
+        let mut lent = Lent(memory);
+        let (x, up) = (lent.floats(length)?, lent.floats(length)?);
+        let out = lent.floats(length)?;
+        let mut numbers = floats(length as u64);
+        x.fill_with(|| numbers.next().unwrap_or(0.0) * 30.0);
+        up.fill_with(|| numbers.next().unwrap_or(0.0));
+        activation::silu_mul(isa, x, up, MatrixMut::new(out, 1, length).ok()?).ok()?;
+        hash.add(out);
+        norm::rms_norm(isa, x, up, 1e-5, out).ok()?;
+        hash.add(out);
+        if let [_, second, ..] = x {
+            *second = f32::NEG_INFINITY;
+        }
+        softmax::softmax(isa, x);
+        hash.add(x);
+    }
+    Some(())
+}
+
+/// FNV-1a over the bits of numbers, a number at a time.
+struct Hash(u64);
+
+impl Hash {
+    fn add(&mut self, numbers: &[f32]) {
+        for number in numbers {
+            self.0 = (self.0 ^ u64::from(number.to_bits())).wrapping_mul(0x0100_0000_01B3);
         }
     }
-    Some(hash)
 }
 
 /// What [`digest`] is on every machine.
-pub const DIGEST: u64 = 985_017_296_600_166_512;
+pub const DIGEST: u64 = 16_139_807_715_244_688_750;
