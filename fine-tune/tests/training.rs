@@ -221,6 +221,27 @@ fn pairs_of_sentences_have_the_reference_gradients() {
     }
 }
 
+#[test]
+fn classes_have_the_reference_gradients() {
+    let stored = tensors(&golden("training/batch.safetensors"));
+    let ids: Vec<Vec<u32>> = (0..)
+        .map_while(|i| stored.get(&format!("left.{i}")))
+        .map(|ids| ids.iter().map(|&id| id as u32).collect())
+        .collect();
+    let mut batch = laid_out(&[&ids[..2], &ids[2..]], 17, |_, place| {
+        if place == 0 { 1.0 } else { 0.0 }
+    });
+    let targets = batch.targets.iter_mut().zip(&batch.weights);
+    for (class, (target, _)) in (0..).zip(targets.filter(|(_, weight)| **weight > 0.0)) {
+        *target = class;
+    }
+    let options = ModelOptions::default();
+    let model = model("bert-labels", None, options, &Device::flex());
+    let found = step(&model, &[batch.clone()], None);
+    check("classes-bert", &found, TOLERANCE);
+    assert_eq!(model.loss(&batch).unwrap(), found.0);
+}
+
 const ADAPTERS: [(&str, &str); 4] = [
     ("llama", "lora-llama"),
     ("llama", "dora-llama"),

@@ -161,6 +161,25 @@ impl Linear {
         dx
     }
 
+    /// The weight with its adapter merged, in its own order.
+    pub fn merged(&self, parameters: &Parameters) -> Tensor<2> {
+        let mut weight = self.weight_in_out(parameters).transpose();
+        if let Some(adapter) = &self.adapter {
+            let a = parameters[adapter.a].value().clone();
+            let b = parameters[adapter.b].value().clone();
+            weight = weight + b.matmul(a) * adapter.scale;
+            if let Some(magnitude) = adapter.magnitude {
+                let gain = parameters[magnitude].value().clone();
+                let gain = gain * self.inverse_lengths(parameters, adapter);
+                weight = weight * gain.transpose();
+            }
+        }
+        match self.layout {
+            WeightLayout::OutIn => weight,
+            WeightLayout::InOut => weight.transpose(),
+        }
+    }
+
     /// The weight as `[in, out]`, whatever its order.
     fn weight_in_out(&self, parameters: &Parameters) -> Tensor<2> {
         let weight = parameters[self.weight].value().clone();

@@ -84,9 +84,14 @@ impl Parameter {
 
     /// Its value in row order, in f32.
     pub fn to_vec(&self) -> Vec<f32> {
-        let data = self.value.to_data();
-        data.try_into_vec_as().expect("floats convert to f32")
+        numbers(&self.value)
     }
+}
+
+/// A matrix's numbers in row order, in f32.
+pub(super) fn numbers(value: &Tensor<2>) -> Vec<f32> {
+    let data = value.to_data();
+    data.try_into_vec_as().expect("floats convert to f32")
 }
 
 /// All parameters of a model, in the order of its files, adapters behind.
@@ -181,6 +186,11 @@ impl Parameters {
         self.list
             .iter_mut()
             .for_each(|parameter| parameter.trainable = false);
+    }
+
+    /// Lets a parameter be trained again.
+    pub fn unfreeze(&mut self, id: ParameterId) {
+        self[id].trainable = true;
     }
 
     /// Replaces a parameter's value by what `change` makes of it. The value is handed over, so that it can be changed in place.
