@@ -1,7 +1,6 @@
 //! The few scalar functions that the standard library would give, each with one result on every machine.
 
-// With Helium the compiler makes vectors of the Rust.
-#[cfg(all(arm_dsp, not(arm_helium)))]
+#[cfg(arm_dsp)]
 mod arm_exp;
 #[cfg(arm_fpu)]
 pub(crate) mod arm_fpu;
@@ -111,9 +110,9 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// Replaces each number by `e^(x - from)` and adds those of lane `i` to `sums[i]`, in order.
 #[inline(always)]
 pub(crate) fn exp_sum_lanes(numbers: &mut [[f32; LANES]], from: f32, sums: &mut [f32; LANES]) {
-    #[cfg(all(arm_dsp, not(arm_helium)))]
+    #[cfg(arm_dsp)]
     arm_exp::exp_sum(numbers, from, sums);
-    #[cfg(not(all(arm_dsp, not(arm_helium))))]
+    #[cfg(not(arm_dsp))]
     for numbers in numbers {
         for (sum, x) in sums.iter_mut().zip(numbers) {
             *x = exp(*x - from);

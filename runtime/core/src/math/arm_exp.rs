@@ -1,15 +1,23 @@
 //! [`exp`](super::exp) of many numbers on a Cortex-M with an FPU of single precision, in assembler: what the compiler makes of the
 //! Rust takes 50 instructions a number where it is told to be fast and 90 where it is told to be small, as it is for a firmware.
 //!
-//! Two numbers go through side by side, so that on silicon the one's results are ready while the other's are computed. `vmla` and
+//! With Helium there is a kernel of its own. Here two numbers go through side by side, so that on silicon the one's results are ready while the other's are computed. `vmla` and
 //! `vmls` round products before they add, so the bits are those of [`exp`](super::exp); x + y and y + x are the same number.
 
+#[cfg(arm_helium)]
+mod helium;
+
 use super::{EXP_HIGHEST, EXP_LOWEST, EXP_POLYNOMIAL, LANES, LN_2, ROUND};
+#[cfg(not(arm_helium))]
 use core::arch::naked_asm;
 use core::f32::consts::LOG2_E;
+#[cfg(arm_helium)]
+use helium::run;
 
-/// What lies in s16 to s29, in that order.
-static CONSTANTS: [f32; 14] = {
+type Constants = [f32; 14];
+
+/// What the kernels read, in the order of the registers s16 to s29.
+static CONSTANTS: Constants = {
     let [p5, p4, p3, p2, p1, p0] = EXP_POLYNOMIAL;
     let [high, low] = LN_2;
     [
@@ -40,12 +48,13 @@ pub(crate) fn exp_sum(numbers: &mut [[f32; LANES]], from: f32, sums: &mut [f32; 
 
 /// # Safety
 /// `numbers` must be `count` times sixteen numbers, `count` not 0.
+#[cfg(not(arm_helium))]
 #[unsafe(naked)]
 unsafe extern "C" fn run(
     numbers: *mut [f32; LANES],
     count: usize,
     sums: &mut [f32; LANES],
-    constants: &[f32; 14],
+    constants: &Constants,
     from: f32,
 ) {
     naked_asm!(
