@@ -320,6 +320,17 @@ fn an_encoder_learns_labels_and_is_a_classifier_then() {
     let measured = json(home, "evaluate --model more-f32 --data one.jsonl");
     assert_eq!(measured["metrics"][0]["score"], 100.0);
     std::fs::write(home.join("alike.jsonl"), one).unwrap();
+    // The same step in bf16 is nearly the same.
+    let one = |options: &str, out: &str| {
+        let line =
+            format!("train --base first --data labels.jsonl --max-steps 1 --out {out} {options}");
+        number(&json(home, &line), "first_loss")
+    };
+    let (long, short) = (one("", "long"), one("--precision bf16", "short"));
+    assert!(
+        long != short && (long - short).abs() < 0.02,
+        "{long} {short}"
+    );
     let alike = "train --base base --method full --data alike.jsonl --out alike";
     assert!(refusal(&run(home, alike)).contains("one label"));
 }

@@ -37,7 +37,7 @@ mod states;
 use burn::tensor::{Device, Tensor};
 
 pub use batch::Batch;
-pub use options::ModelOptions;
+pub use options::{ModelOptions, Precision};
 pub use parameters::{Gradients, Parameter, ParameterId, Parameters, Role};
 
 pub(crate) use files::{Stored, write_tensors, write_text};
@@ -134,12 +134,12 @@ impl Model {
         seed: u64,
         device: &Device,
     ) -> Result<Model> {
-        options.check()?;
         let device = device.clone().without_autodiff();
+        options.check(&device)?;
         if host::kernels(&device).is_some() {
             host::keep_freed_memory();
         }
-        let mut parameters = Parameters::new(&device);
+        let mut parameters = Parameters::new(&device, options.precision);
         for (index, spec) in architecture.tensors().iter().enumerate() {
             let role = role(&spec.name, spec.shape.len());
             let values = source.values(index, spec)?;
@@ -236,7 +236,7 @@ impl Model {
     pub fn logits(&self, batch: &Batch) -> Result<Tensor<2>> {
         let head = self.parameters[self.head()?].value().clone();
         let hidden = self.states(&self.inputs(batch, None)?);
-        Ok(hidden.matmul(head.transpose()))
+        Ok(self.parameters.product(hidden, head.transpose()))
     }
 
     /// The loss of a batch in training, and its gradients, added to what `gradients` holds. What is dropped follows from

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+use super::Precision;
 use crate::error::{Error, Result};
 
 /// The place of a parameter in its [`Parameters`].
@@ -98,15 +99,17 @@ pub(super) fn numbers(value: &Tensor<2>) -> Vec<f32> {
 #[derive(Debug)]
 pub struct Parameters {
     device: Device,
+    precision: Precision,
     list: Vec<Parameter>,
     by_name: BTreeMap<String, ParameterId>,
 }
 
 impl Parameters {
-    /// An empty table for a device.
-    pub fn new(device: &Device) -> Parameters {
+    /// An empty table for a device, whose matrices are multiplied in `precision`.
+    pub fn new(device: &Device, precision: Precision) -> Parameters {
         Parameters {
             device: device.clone(),
+            precision,
             list: Vec::new(),
             by_name: BTreeMap::new(),
         }
@@ -115,6 +118,18 @@ impl Parameters {
     /// Where the values live.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The product of two matrices of f32, one of them a parameter or on its way to be the gradient of one, in the table's
+    /// precision.
+    pub fn product(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+        match self.precision {
+            Precision::F32 => a.matmul(b),
+            Precision::Bf16 => {
+                let short = |x: Tensor<2>| x.cast(FloatDType::BF16);
+                short(a).matmul(short(b)).cast(FloatDType::F32)
+            }
+        }
     }
 
     /// Adds a parameter with `data` in row order; `shape` has one or two dimensions.

@@ -166,6 +166,7 @@ impl Source {
             residual_dropout: method.residual_dropout as f32,
             attention_dropout: method.attention_dropout as f32,
             recompute: method.recompute,
+            precision: method.precision,
             ..ModelOptions::default()
         };
         let seed = settings.run.seed;

@@ -4,6 +4,7 @@
 //! The model is tests/firmware/tiny, which answers nonsense but fits everywhere. What takes minutes is a step of its own:
 //! [`at_length`](super::at_length).
 
+use super::host;
 use super::report::Outcome;
 use crate::board::{Board, Runner};
 use crate::flash::{self, Build, Contents, Planned, Sizes};
@@ -66,7 +67,7 @@ fn prompts() -> Vec<String> {
 pub fn boards() -> Result<Outcome> {
     packages::ensure(&[packages::EMULATORS])?;
     flash::lint(&Board::load(REFERENCE)?)?;
-    let furlong = build::furlong(&Board::load("host")?)?;
+    let furlong = build::furlong(&host::BUILDER)?;
     let prompts = prompts();
     let mut all = Outcome::passed();
     let mut add = |checked: Result<Outcome>| match checked {
@@ -120,7 +121,7 @@ pub fn boards() -> Result<Outcome> {
 
 /// The small model as an ONNX folder.
 pub(super) fn export(weights: &str) -> Result<PathBuf> {
-    let exporter = models::exporter()?;
+    let exporter = models::exporter(&host::BUILDER)?;
     let folder = models::folder()?.join(format!("tiny-{weights}"));
     let stamp = folder.with_extension("made-by.txt");
     let made_by = fetch::digest(&exporter)?;
