@@ -103,7 +103,14 @@ fn a_tied_embedding_is_stored_once_and_an_untied_one_leaves_nothing_unused() {
     assert_eq!(place(table), place(head));
     assert!(!place(table).is_empty());
 
-    for name in ["llama", "llama3-rope", "gpt2", "qwen3", "bert-mean"] {
+    for name in [
+        "llama",
+        "llama3-rope",
+        "gpt2",
+        "qwen3",
+        "bert-mean",
+        "bert-labels",
+    ] {
         for weights in [Weights::F32, Weights::F16, Weights::Q8, Weights::Q4] {
             let graph = graph(&exported(name, weights, &home.path().join("all")));
             for tensor in &graph.initializer {

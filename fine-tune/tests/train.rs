@@ -214,10 +214,8 @@ fn a_run_that_is_killed_again_and_again_gives_the_same_losses() {
     refused("", "base model");
 }
 
-#[test]
-fn an_encoder_learns_pairs_and_keeps_its_pooling() {
-    let home = home();
-    let home = home.path();
+/// A small sentence encoder in `base`, with a tokenizer.
+fn sentence_encoder(home: &Path) {
     let base = home.join("base");
     std::fs::create_dir_all(base.join("1_Pooling")).unwrap();
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/bert-mean");
@@ -234,6 +232,13 @@ fn an_encoder_learns_pairs_and_keeps_its_pooling() {
     let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
     tokenizer["model"]["merges"] = Value::Array(Vec::new());
     std::fs::write(base.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+}
+
+#[test]
+fn an_encoder_learns_pairs_and_keeps_its_pooling() {
+    let home = home();
+    let home = home.path();
+    sentence_encoder(home);
     let pairs: String = ["ab", "cd", "ef", "gh", "ij", "kl"]
         .iter()
         .map(|word| {
@@ -256,6 +261,78 @@ fn an_encoder_learns_pairs_and_keeps_its_pooling() {
     // The result is a sentence encoder still: its training can go on, as an adapter.
     let more = "train --base out --data pairs.jsonl --out more --max-steps 2 --rank 2";
     assert!(json(home, more)["first_loss"].as_f64().unwrap() < 0.3);
+}
+
+/// A new head beside an adapter, then all weights of the classifier that came of it; what is exported tells the same.
+#[test]
+fn an_encoder_learns_labels_and_is_a_classifier_then() {
+    let home = home();
+    let home = home.path();
+    sentence_encoder(home);
+    let mut lines = String::new();
+    for word in ["ab", "cd", "ef", "gh", "ij", "kl"] {
+        let upper = word.to_uppercase();
+        for (text, label) in [(word, "small"), (&*upper, "large"), ("12", "number")] {
+            lines += &format!("{{\"text\":\"{text}\",\"label\":\"{label}\"}}\n");
+        }
+    }
+    std::fs::write(home.join("labels.jsonl"), &lines).unwrap();
+    let unusable = "{\"text\":\"x\",\"label\":\"odd\"}\n{\"anchor\":\"a\",\"positive\":\"b\"}\n";
+    std::fs::write(home.join("eval.jsonl"), lines.clone() + unusable).unwrap();
+    let learn = "--batch-size 6 --learning-rate 0.01 --eval eval.jsonl";
+    let summary = json(
+        home,
+        &format!(
+            "train --base base --rank 4 --dora --data labels.jsonl --epochs 12 {learn} --out first"
+        ),
+    );
+    let number = |summary: &Value, field: &str| summary[field].as_f64().unwrap();
+    assert_eq!(summary["bad_lines"], 2, "a label that is none, and a pair");
+    let (before, after) = (
+        number(&summary, "eval_loss_before"),
+        number(&summary, "eval_loss"),
+    );
+    assert!((before - 3f64.ln()).abs() < 0.1 && after < 0.1, "{summary}");
+    json(home, "export --base first --weights q8 --out first-q8");
+    let measured = json(home, "evaluate --model first-q8 --data labels.jsonl");
+    assert_eq!(measured["metrics"][0]["metric"], "accuracy");
+    assert_eq!(measured["metrics"][0]["score"], 100.0);
+    let card = std::fs::read_to_string(home.join("first-q8/model-card.md")).unwrap();
+    let facts = [
+        "text-classification",
+        "| labels | large, number, small |",
+        "furlong classify",
+    ];
+    assert!(facts.iter().all(|fact| card.contains(fact)), "{card}");
+    // What evaluation in the runtime finds is what training found, but for the rounding of 8 bits.
+    let line = "evaluate --model first-q8 --data labels.jsonl --metrics perplexity";
+    let loss = json(home, line)["metrics"][0]["score"]
+        .as_f64()
+        .unwrap()
+        .ln();
+    assert!((loss - after).abs() < 0.02, "{loss} {after}");
+    // Its labels are its own now, whatever the data names first.
+    let one = "{\"text\":\"12\",\"label\":\"large\"}\n";
+    std::fs::write(home.join("one.jsonl"), one).unwrap();
+    let more = "train --base first --method full --data one.jsonl --max-steps 30 --learning-rate 0.01 --out more";
+    assert!(number(&json(home, more), "first_loss") > 2.0);
+    json(home, "export --base more --weights f32 --out more-f32");
+    let measured = json(home, "evaluate --model more-f32 --data one.jsonl");
+    assert_eq!(measured["metrics"][0]["score"], 100.0);
+    std::fs::write(home.join("alike.jsonl"), one).unwrap();
+    // The same step in bf16 is nearly the same.
+    let one = |options: &str, out: &str| {
+        let line =
+            format!("train --base first --data labels.jsonl --max-steps 1 --out {out} {options}");
+        number(&json(home, &line), "first_loss")
+    };
+    let (long, short) = (one("", "long"), one("--precision bf16", "short"));
+    assert!(
+        long != short && (long - short).abs() < 0.02,
+        "{long} {short}"
+    );
+    let alike = "train --base base --method full --data alike.jsonl --out alike";
+    assert!(refusal(&run(home, alike)).contains("one label"));
 }
 
 #[test]

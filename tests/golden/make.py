@@ -6,7 +6,8 @@ Needs torch, transformers, peft, safetensors. The tests need none of them.
 
 Every folder is a Hugging Face checkpoint plus `expected.safetensors`:
 decoders  input_ids [1, 24], logits [1, 24, vocab];
-encoders  input_ids, attention_mask, token_type_ids [2, 12], last_hidden_state, sentence_embedding.
+encoders  input_ids, attention_mask, token_type_ids [2, 12], last_hidden_state, sentence_embedding;
+`bert-labels`, a classifier, has logits [2, 3] instead of the last two.
 `llama-lora` and `gpt2-rslora` are PEFT adapters for `llama` and `gpt2`, with the logits of base and adapter together.
 """
 
@@ -21,6 +22,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import (
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
@@ -124,16 +126,42 @@ def sinusoidal():
     finish(folder, input_ids=IDS, logits=logits)
 
 
+BERT = dict(
+    vocab_size=VOCAB,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    max_position_embeddings=CONTEXT,
+)
+
+
+def bert_inputs():
+    ids = IDS[:, :12].repeat(2, 1)
+    ids[1] = ids[1].flip(0)
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    types = torch.zeros_like(ids)
+    types[:, 5:] = 1
+    return dict(input_ids=ids, attention_mask=mask, token_type_ids=types)
+
+
+def bert_labels(name):
+    torch.manual_seed(len(name))
+    labels = dict(enumerate(["none", "on", "off"]))
+    config = BertConfig(**BERT, id2label=labels, label2id={label: index for index, label in labels.items()})
+    model = BertForSequenceClassification(config).eval()
+    randomise(model)
+    folder = fresh(name)
+    model.save_pretrained(folder)
+    inputs = bert_inputs()
+    with torch.no_grad():
+        finish(folder, **inputs, logits=model(**inputs).logits)
+
+
 def bert(name, pooling, normalise):
     torch.manual_seed(len(name))
-    config = BertConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-    )
+    config = BertConfig(**BERT)
     model = BertModel(config, add_pooling_layer=False).eval()
     randomise(model)
     folder = fresh(name)
@@ -154,14 +182,10 @@ def bert(name, pooling, normalise):
     (folder / "1_Pooling" / "config.json").write_text(
         json.dumps({"word_embedding_dimension": 32, **modes}, indent=2)
     )
-    ids = IDS[:, :12].repeat(2, 1)
-    ids[1] = ids[1].flip(0)
-    mask = torch.ones_like(ids)
-    mask[1, 7:] = 0
-    types = torch.zeros_like(ids)
-    types[:, 5:] = 1
+    inputs = bert_inputs()
+    mask = inputs["attention_mask"]
     with torch.no_grad():
-        states = model(input_ids=ids, attention_mask=mask, token_type_ids=types).last_hidden_state
+        states = model(**inputs).last_hidden_state
     kept = mask[:, :, None].float()
     if pooling == "mean_tokens":
         sentence = (states * kept).sum(1) / kept.sum(1)
@@ -173,9 +197,7 @@ def bert(name, pooling, normalise):
         sentence = torch.nn.functional.normalize(sentence, dim=-1)
     finish(
         folder,
-        input_ids=ids,
-        attention_mask=mask,
-        token_type_ids=types,
+        **inputs,
         last_hidden_state=states,
         sentence_embedding=sentence,
     )
@@ -217,6 +239,7 @@ def main():
     modules = ["c_attn", "c_fc", "mlp.c_proj", "lm_head"]
     lora("gpt2-rslora", base, target_modules=modules, fan_in_fan_out=True, use_rslora=True, rank_pattern={"c_fc": 3})
     sinusoidal()
+    bert_labels("bert-labels")
     bert("bert-mean", "mean_tokens", normalise=True)
     bert("bert-cls", "cls_token", normalise=False)
     return 0

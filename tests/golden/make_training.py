@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BertModel
+from transformers import AutoModelForCausalLM, BertForSequenceClassification, BertModel
 
 HERE = Path(__file__).parent
 OUT = HERE / "training"
@@ -140,6 +140,17 @@ def pairs(name, pool):
     save(f"pairs-{name}", model, loss.detach(), lambda key: key)
 
 
+def classes(name, base):
+    """Cross entropy of the classes 0, 1, 2 of three texts."""
+    model = undropped(BertForSequenceClassification.from_pretrained(HERE / base, dtype=torch.float32, attn_implementation="eager"))
+    model.double()
+    model.train()
+    logits = torch.cat([model(input_ids=ids[None]).logits for ids in sentences(1)])
+    loss = F.cross_entropy(logits, torch.arange(len(LENGTHS)), reduction="sum")
+    loss.backward()
+    save(name, model, loss.detach(), lambda key: key.removeprefix("bert."))
+
+
 if __name__ == "__main__":
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
@@ -158,3 +169,4 @@ if __name__ == "__main__":
     adapter("dora-gpt2", "gpt2", r=4, lora_alpha=8, use_dora=True, fan_in_fan_out=True, target_modules=["c_attn", "c_fc"])
     pairs("bert-mean", lambda states: states.mean(0))
     pairs("bert-cls", lambda states: states[0])
+    classes("classes-bert", "bert-labels")

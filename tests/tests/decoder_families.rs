@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use furlong_core::{Isa, IsaKind};
 use furlong_fine_tune::export::{Request, Weights, ZeroPoints, export};
-use furlong_runtime::{Array, Graph, GraphOptions, KvFormat, LoadOptions, Model, Session};
+use furlong_runtime::{Array, Error, Graph, GraphOptions, KvFormat, LoadOptions, Model, Session};
 use furlong_tests::plan::Image;
 use furlong_tests::reference::Reference;
 
@@ -32,7 +32,12 @@ const DECODERS: &[&str] = &[
 ];
 /// Adapters, with the models that they are for.
 const ADAPTERS: &[(&str, &str)] = &[("llama", "llama-lora"), ("gpt2", "gpt2-rslora")];
-const ENCODERS: &[&str] = &["bert-mean", "bert-cls"];
+/// Encoders, with the output that they are for.
+const ENCODERS: &[(&str, &str)] = &[
+    ("bert-mean", "sentence_embedding"),
+    ("bert-cls", "sentence_embedding"),
+    ("bert-labels", "logits"),
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -273,9 +278,9 @@ fn smaller_weights_stay_close() {
 }
 
 #[test]
-fn encoders_give_the_reference_embeddings() {
+fn encoders_give_the_reference_embeddings_and_logits() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    for name in ENCODERS {
+    for &(name, wanted) in ENCODERS {
         let folder = exported(name, None, Weights::F32, home.path());
         let expected = Reference::open(&golden(name).join("expected.safetensors"));
         let graph = Graph::load(&folder.join("model.onnx"), &GraphOptions::default())
@@ -292,19 +297,19 @@ fn encoders_give_the_reference_embeddings() {
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         let sentences = outputs
             .iter()
-            .find(|(output, _)| output == "sentence_embedding")
+            .find(|(output, _)| output == wanted)
             .and_then(|(_, array)| array.as_f32())
-            .expect("sentence embeddings");
-        let worst = largest_difference(sentences, &expected.floats("sentence_embedding"));
+            .expect("an output");
+        let worst = largest_difference(sentences, &expected.floats(wanted));
         println!("{name}: {worst:.1e}");
         assert!(worst <= TOLERANCE, "{name}: {worst} from the reference");
     }
 }
 
 #[test]
-fn encoders_as_plans_give_the_embeddings_of_sessions() {
+fn encoders_as_plans_give_what_they_give_on_linux() {
     let home = tempfile::tempdir().expect("a temporary folder");
-    for name in ENCODERS {
+    for &(name, _) in ENCODERS {
         let expected = Reference::open(&golden(name).join("expected.safetensors"));
         let (tokens, mask) = (
             expected.tokens("input_ids"),
@@ -333,4 +338,22 @@ fn encoders_as_plans_give_the_embeddings_of_sessions() {
             }
         }
     }
+}
+
+#[test]
+fn a_classifier_knows_its_labels_and_gives_their_probabilities() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let texts = [vec![3, 1, 4, 1, 5], vec![9]];
+    let model = load(&exported("bert-labels", None, Weights::Q8, home.path()));
+    assert_eq!(model.labels().expect("labels"), ["none", "on", "off"]);
+    let all = model.encode(&texts).expect("logits");
+    let classes = model.classify(&texts).expect("probabilities");
+    for (logits, classes) in all.iter().zip(&classes) {
+        let sum: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+        let expected = logits.iter().map(|&x| (f64::from(x).exp() / sum) as f32);
+        let expected: Vec<f32> = expected.collect();
+        assert!(largest_difference(classes, &expected) < 1e-6, "{classes:?}");
+    }
+    let other = load(&exported("bert-cls", None, Weights::F32, home.path()));
+    assert!(matches!(other.classify(&texts), Err(Error::Usage(_))));
 }

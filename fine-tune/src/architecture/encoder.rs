@@ -1,4 +1,4 @@
-//! Bidirectional encoders: BERT, with a sentence-embedding head.
+//! Bidirectional encoders: BERT, with a head for sentence embeddings or for classes.
 
 use super::{Activation, Positions};
 
@@ -44,6 +44,9 @@ pub struct EncoderConfig {
     pub pooling: Pooling,
     /// Whether the sentence embedding is divided by its Euclidean norm.
     pub normalise: bool,
+    /// Names of the classes, in the order of their logits, of a model that tells what a text is
+    /// (`BertForSequenceClassification`); empty for any other.
+    pub labels: Vec<String>,
 }
 
 impl EncoderConfig {

@@ -167,4 +167,8 @@ fn bert(config: &EncoderConfig, list: &mut List) {
         list.linear(format!("{block}.output.dense"), hidden, inner, true);
         list.layer_norm(format!("{block}.output.LayerNorm"), hidden);
     }
+    if !config.labels.is_empty() {
+        list.linear("pooler.dense".to_owned(), hidden, hidden, true);
+        list.linear("classifier".to_owned(), config.labels.len(), hidden, true);
+    }
 }

@@ -37,13 +37,44 @@ impl ModelFile {
     }
 }
 
+/// What a model is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// It goes on with a text.
+    Generation,
+    /// It makes embeddings.
+    Embedding,
+    /// It tells which of these labels a text has.
+    Classification(Vec<String>),
+}
+
+impl Task {
+    /// Hugging Face's name.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Task::Generation => "text-generation",
+            Task::Embedding => "feature-extraction",
+            Task::Classification(_) => "text-classification",
+        }
+    }
+
+    /// The command of `furlong` that it is used with.
+    pub(super) fn command(&self) -> &'static str {
+        match self {
+            Task::Generation => "run",
+            Task::Embedding => "embed",
+            Task::Classification(_) => "classify",
+        }
+    }
+}
+
 /// What is known about a model.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Its name.
     pub name: String,
-    /// Whether it generates text; else it makes embeddings.
-    pub decoder: bool,
+    /// What it is for.
+    pub task: Task,
     /// Hugging Face's `model_type`.
     pub architecture: String,
     /// The most tokens it takes.
@@ -94,9 +125,15 @@ impl Facts {
         let tuned = adapter
             .as_ref()
             .map_or(String::new(), |(name, _)| format!("-{name}"));
+        let labels = json("labels").and_then(|value| serde_json::from_value(value).ok());
+        let task = match labels {
+            Some(labels) => Task::Classification(labels),
+            None if text("kind") == "decoder" => Task::Generation,
+            None => Task::Embedding,
+        };
         Facts {
             name: format!("{base}{tuned}-{weights}"),
-            decoder: text("kind") == "decoder",
+            task,
             architecture: text("architecture"),
             context_length: text("context_length"),
             parameters: get("parameters").and_then(|count| count.parse().ok()),
@@ -120,10 +157,12 @@ impl Facts {
 
     /// One sentence about the model.
     pub(super) fn description(&self) -> String {
-        let kind = if self.decoder {
-            "generates text"
-        } else {
-            "turns text into embeddings"
+        let kind = match &self.task {
+            Task::Generation => "generates text".to_owned(),
+            Task::Embedding => "turns text into embeddings".to_owned(),
+            Task::Classification(labels) => {
+                format!("tells which of {} labels a text has", labels.len())
+            }
         };
         let tuned = match &self.adapter {
             Some((name, _)) => format!(", tuned with the adapter {name}"),

@@ -50,12 +50,7 @@ pub(super) fn card(facts: &Facts) -> Value {
         }
     }
     set("keywords", json!(facts.tags));
-    let task = if facts.decoder {
-        "text-generation"
-    } else {
-        "feature-extraction"
-    };
-    set("fair4ml:mlTask", json!(task));
+    set("fair4ml:mlTask", json!(facts.task.name()));
     set("fair4ml:modelCategory", json!(facts.architecture));
     let base = json!({
         "@type": "fair4ml:MLModel",

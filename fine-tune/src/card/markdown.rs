@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::facts::Facts;
+use super::facts::{Facts, Task};
 use super::record::Results;
 use crate::evaluation::{Figure, Summary};
 
@@ -35,7 +35,7 @@ pub(super) fn card(facts: &Facts) -> String {
         ),
     }
     line("## Use\n".to_owned());
-    let command = if facts.decoder { "run" } else { "embed" };
+    let command = facts.task.command();
     line(format!("    furlong {command} --model FOLDER \"…\"\n"));
     line("The ONNX file also runs in ONNX Runtime as it stands.".to_owned());
     text
@@ -50,12 +50,7 @@ fn front_matter(facts: &Facts) -> String {
     }
     lines.push(format!("base_model: {}", quoted(&facts.base)));
     lines.push("library_name: onnx".to_owned());
-    let task = if facts.decoder {
-        "text-generation"
-    } else {
-        "feature-extraction"
-    };
-    lines.push(format!("pipeline_tag: {task}"));
+    lines.push(format!("pipeline_tag: {}", facts.task.name()));
     if !facts.tags.is_empty() {
         lines.push("tags:".to_owned());
         lines.extend(facts.tags.iter().map(|tag| format!("  - {}", quoted(tag))));
@@ -83,6 +78,9 @@ fn rows(facts: &Facts) -> Vec<(&'static str, String)> {
         facts.licence.clone().unwrap_or_else(|| unknown.to_owned()),
     ));
     rows.push(("architecture", facts.architecture.clone()));
+    if let Task::Classification(labels) = &facts.task {
+        rows.push(("labels", labels.join(", ")));
+    }
     if let Some(parameters) = facts.parameters {
         rows.push(("parameters", parameters.to_string()));
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::export::{DATA_FILE, MODEL_FILE};
 
-pub use facts::{Facts, ModelFile};
+pub use facts::{Facts, ModelFile, Task};
 pub use record::{Results, record};
 pub use training::TrainingRecord;
 #[cfg(feature = "train")]

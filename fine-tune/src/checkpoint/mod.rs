@@ -20,6 +20,7 @@ mod tensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::architecture::config::{SentenceHead, set_labels};
 use crate::architecture::{Architecture, TensorSpec};
 use crate::error::{Error, Result};
 
@@ -149,6 +150,34 @@ impl Checkpoint {
         }
         adapter.check(&shapes)?;
         Ok(adapter)
+    }
+
+    /// Makes an encoder tell what a text is, one of `labels`. A pooler that is stored is kept; what isn't stored of the head has to be
+    /// made up: see [`is_stored`](Checkpoint::is_stored).
+    ///
+    /// # Errors
+    /// When it is no encoder, or its config is no object.
+    pub fn classify(&mut self, labels: &[String]) -> Result<()> {
+        let path = self.path.join("config.json");
+        let mut config = files::parse_json(&path, &self.sidecars.config)?;
+        let fields = config
+            .as_object_mut()
+            .ok_or_else(|| Error::malformed(&path, "first byte", "not an object"))?;
+        set_labels(fields, labels);
+        self.architecture = Architecture::from_config(&path, &config, SentenceHead::NONE)?;
+        for TensorSpec { name, shape } in self.architecture.tensors() {
+            if let Some(stored) = self.stored.get(&name) {
+                stored.check(self.path_of(stored), &name, &shape)?;
+            }
+            self.shapes.insert(name, shape);
+        }
+        self.sidecars.config = sidecars::pretty(&config);
+        Ok(())
+    }
+
+    /// Whether the files hold a tensor of this name.
+    pub fn is_stored(&self, name: &str) -> bool {
+        self.stored.contains_key(name)
     }
 
     /// The model as types.

@@ -23,7 +23,7 @@ use crate::{interrupt, terminal};
     fine-tune train --architecture config.json --tokenizer tokenizer.json --data train.jsonl --out home --epochs 10\n  \
     fine-tune train --resume --out home-lora\n\n\
     A line of data is {\"prompt\", \"completion\"}, {\"messages\"}, {\"text\", \"label\"} or {\"text\"};\n\
-    for a sentence encoder it is {\"anchor\", \"positive\"}.\n\
+    for an encoder it is {\"text\", \"label\"}, which makes it a classifier, or {\"anchor\", \"positive\"}.\n\
     A settings file is TOML with the flags' names as keys: learning-rate = 1e-4. Flags win over it.\n\
     Ctrl-C ends the step, writes a checkpoint and what was learnt, and leaves; a second one leaves at once.\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted (--resume goes on)."

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use furlong_runtime::text::{
@@ -42,6 +42,8 @@ pub struct Runner {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     adapter: Option<Adapter>,
+    /// The classes of a model that tells what a text is.
+    labels: Option<Vec<String>>,
     options: Options,
 }
 
@@ -64,10 +66,15 @@ impl Runner {
             ..LoadOptions::default()
         };
         let model = Model::load(folder, &load)?;
-        if model.kind() != ModelKind::Decoder {
+        let labels = match model.is_classifier() {
+            true => Some(model.labels()?),
+            false => None,
+        };
+        if model.kind() != ModelKind::Decoder && labels.is_none() {
             return Err(Error::Data {
                 path: folder.to_owned(),
-                reason: "the model is an encoder, which gives no answers; evaluate takes a model that generates text"
+                reason: "the model makes embeddings, which are no answers; evaluate takes a model that generates text or \
+                         tells classes"
                     .to_owned(),
             });
         }
@@ -82,6 +89,7 @@ impl Runner {
             tokenizer,
             template,
             adapter,
+            labels,
             options,
         })
     }
@@ -107,6 +115,16 @@ impl Runner {
         cancel: &AtomicBool,
         mut each: impl FnMut(&Example, Answer) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        if let Some(labels) = &self.labels {
+            for example in examples {
+                if cancel.load(Ordering::SeqCst)
+                    || each(example, self.class(example, labels)?)?.is_break()
+                {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         let mut generator = Generator::new(self.model.session()?, &self.tokenizer);
         let mut scorer = self.model.session()?;
         generator.set_adapter(self.adapter.as_ref())?;
@@ -176,6 +194,43 @@ impl Runner {
         }
         answer.seconds = start.elapsed().as_secs_f64();
         Ok(Some(answer))
+    }
+
+    /// What a classifier takes an example for: the likeliest of its labels, and the loss of the right one.
+    fn class(&self, example: &Example, labels: &[String]) -> Result<Answer> {
+        let start = Instant::now();
+        let tokens = self.tokenizer.encode(&example.content.input(), true)?;
+        let mut answer = Answer {
+            id: example.id.clone(),
+            answer: String::new(),
+            reference: example.content.output().map(str::to_owned),
+            ended: Ended::PromptTooLong,
+            prompt_tokens: tokens.len(),
+            tokens: 0,
+            seconds: 0.0,
+            loss: None,
+            loss_tokens: None,
+        };
+        if tokens.len() <= self.model.context_length() {
+            let classes = self.model.classify(&[tokens])?;
+            let found = classes.first().map(Vec::as_slice).unwrap_or_default();
+            let best = labels
+                .iter()
+                .zip(found)
+                .max_by(|(_, a), (_, b)| a.total_cmp(b));
+            answer.answer = best.map_or(String::new(), |(label, _)| label.clone());
+            answer.ended = Ended::Stop;
+            let right = labels
+                .iter()
+                .position(|label| Some(label.as_str()) == answer.reference.as_deref());
+            let probability = right.and_then(|index| found.get(index));
+            if let Some(&probability) = probability.filter(|&&p| self.options.loss && p > 0.0) {
+                answer.loss = Some((-f64::from(probability).ln()).max(0.0));
+                answer.loss_tokens = Some(1);
+            }
+        }
+        answer.seconds = start.elapsed().as_secs_f64();
+        Ok(answer)
     }
 
     fn generate(

@@ -30,6 +30,11 @@ pub(super) fn of(
     };
     set("kind", kind);
     set("architecture", architecture.model_type());
+    if let Architecture::Encoder(config) = architecture
+        && !config.labels.is_empty()
+    {
+        set("labels", &json!(config.labels).to_string());
+    }
     set("context_length", &architecture.context_length().to_string());
     set("weights", request.weights.name());
     set("version", env!("CARGO_PKG_VERSION"));

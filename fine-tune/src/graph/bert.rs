@@ -1,12 +1,13 @@
 //! BERT encoders.
 
-use super::Exporter;
+use super::{Exporter, Storage};
 use crate::architecture::EncoderConfig;
 use crate::error::Result;
 use crate::onnx::{Attribute, Dim, Element, Value, dims};
 
 impl Exporter<'_> {
-    /// Token ids, mask and token types in; the tokens' states and, where the model has one, the sentence embedding out.
+    /// Token ids, mask and token types in; the tokens' states and, where the model has one, the sentence embedding out. A classifier
+    /// gives the logits of its classes instead.
     pub(super) fn encoder(&mut self, config: &EncoderConfig) -> Result<()> {
         let tokens = [dims::BATCH, dims::SEQUENCE];
         let ids = self.graph.input("input_ids", Element::I64, &tokens);
@@ -25,6 +26,12 @@ impl Exporter<'_> {
             };
             x = self.bert_block(config, layer, x, &attention_mask, &name)?;
         }
+        if !config.labels.is_empty() {
+            let logits = self.classes(&x)?;
+            let shape = [dims::BATCH, Dim::Size(config.labels.len())];
+            self.graph.output(&logits, Element::F32, &shape);
+            return Ok(());
+        }
         let shape = [dims::BATCH, dims::SEQUENCE, Dim::Size(config.hidden_size)];
         self.graph.output(&x, Element::F32, &shape);
         if let Some(sentence) = self.sentence_embedding(config, &x, &mask) {
@@ -32,6 +39,28 @@ impl Exporter<'_> {
             self.graph.output(&sentence, Element::F32, &shape);
         }
         Ok(())
+    }
+
+    /// The logits of the classes: the first token's state through the pooler, tanh and the classifier. The head is small, and stays in
+    /// f32.
+    fn classes(&mut self, states: &Value) -> Result<Value> {
+        let first = self.graph.integers(&[], &[0]);
+        let axis = [Attribute::int("axis", 1)];
+        let first = self
+            .graph
+            .op("Gather", "pooler.first", &[states, &first], &axis);
+        let pooled = self.head_layer("pooler.dense", "pooler.sum", &first)?;
+        let pooled = self.graph.op("Tanh", "pooler", &[&pooled], &[]);
+        self.head_layer("classifier", "logits", &pooled)
+    }
+
+    /// A linear layer of the head; its result is called `name`.
+    fn head_layer(&mut self, module: &str, name: &str, x: &Value) -> Result<Value> {
+        let weight = format!("{module}.weight");
+        let tensor = self.tensor(&weight)?;
+        let product = self.product(module, &weight, x, tensor, Storage::F32)?;
+        let bias = self.stored(&format!("{module}.bias"))?;
+        Ok(self.add(name, &product, &bias))
     }
 
     /// Words, token types and positions, added and normalised.

@@ -12,6 +12,7 @@
 
 mod adapter;
 mod array;
+mod classify;
 mod compile;
 #[cfg(test)]
 mod decoder_tests;

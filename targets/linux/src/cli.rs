@@ -11,8 +11,9 @@ use furlong_runtime::text::{GenerateOptions, SamplingParams};
 use furlong_runtime::{KvFormat, ModelFiles, WeightsCache};
 
 use crate::commands::{
-    bench::BenchArgs, chat::ChatArgs, doctor::DoctorArgs, embed::EmbedArgs, infer::InferArgs,
-    inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs, plan::PlanArgs, run::RunArgs,
+    bench::BenchArgs, chat::ChatArgs, classify::ClassifyArgs, doctor::DoctorArgs, embed::EmbedArgs,
+    infer::InferArgs, inspect::InspectArgs, pack::PackArgs, perplexity::PerplexityArgs,
+    plan::PlanArgs, run::RunArgs,
 };
 
 /// Runs quantised transformers on ARM and x86-64 Linux.
@@ -28,6 +29,7 @@ pub struct Cli {
 pub enum Command {
     Run(RunArgs),
     Chat(ChatArgs),
+    Classify(ClassifyArgs),
     Embed(EmbedArgs),
     Infer(InferArgs),
     Inspect(InspectArgs),

@@ -29,6 +29,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => commands::run::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
+        Command::Classify(args) => commands::classify::run(&args),
         Command::Embed(args) => commands::embed::run(&args),
         Command::Infer(args) => commands::infer::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),

@@ -1,7 +1,8 @@
 //! Text for people: small tables, sizes, and getting it out.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 /// Rows of cells as text; columns are as wide as their widest cell, the first one left-aligned, the others right-aligned.
@@ -43,6 +44,30 @@ pub fn bytes(count: u64) -> String {
         Some((unit, size)) => format!("{:.1} {unit}", count / size),
         None => format!("{count} B"),
     }
+}
+
+/// The texts of a command line, with the lines of standard input in place of a `-`.
+///
+/// # Errors
+/// An input that can't be read, and no text at all.
+pub fn lines_of(arguments: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for argument in arguments {
+        if argument == "-" {
+            for line in io::stdin().lock().lines() {
+                let line = line.context("can't read texts from standard input")?;
+                if !line.trim().is_empty() {
+                    texts.push(line);
+                }
+            }
+        } else {
+            texts.push(argument.clone());
+        }
+    }
+    if texts.is_empty() {
+        bail!("there is no text");
+    }
+    Ok(texts)
 }
 
 /// Writes text to standard output.

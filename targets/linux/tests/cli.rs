@@ -7,9 +7,10 @@ use std::process::{Command, Output, Stdio};
 use furlong::npz::{self, Dtype, Limits, NpyArray};
 use serde_json::Value;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "run",
     "chat",
+    "classify",
     "embed",
     "infer",
     "inspect",
@@ -99,6 +100,7 @@ fn mistakes_have_their_exit_codes() {
     let model = model();
     for wrong in [
         vec!["embed", "--model", &model, "x"],
+        vec!["classify", "--model", &model, "x"],
         vec!["run", "--model", &model, "--temperature=-1", "x"],
         vec!["run", "--model", &model, "--raw", ""],
         vec![
@@ -125,6 +127,69 @@ fn the_built_in_model_needs_no_files() {
     let inspected = json(&["inspect", "--json"], "");
     assert_eq!(inspected["kind"], "decoder");
     assert!(!furlong(&["embed", "a cat"], "").status.success());
+}
+
+/// A classifier that somebody else exported: its classes are named in the config beside it.
+#[test]
+fn classify_names_the_likeliest_class() {
+    let home = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/encoders");
+    std::fs::copy(
+        models.join("classifier.onnx"),
+        home.path().join("model.onnx"),
+    )
+    .unwrap();
+    let words: serde_json::Map<String, Value> =
+        (0..64).map(|id| (format!("w{id}"), id.into())).collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordPiece", "unk_token": "w0", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
+            "vocab": words},
+    });
+    let write = |name: &str, value: &Value| {
+        std::fs::write(home.path().join(name), value.to_string()).unwrap()
+    };
+    write("tokenizer.json", &tokenizer);
+    let folder = home.path().display().to_string();
+    let classify = ["classify", "--model", &folder, "-"];
+    let unnamed = furlong(&classify, "w1 w2\n");
+    assert_eq!(unnamed.status.code(), Some(1));
+    assert!(
+        text(&unnamed.stderr).contains("id2label"),
+        "{}",
+        text(&unnamed.stderr)
+    );
+
+    let labels: Vec<String> = (0..12).map(|id| format!("class {id}")).collect();
+    let named: serde_json::Map<String, Value> = (0..)
+        .zip(&labels)
+        .map(|(id, label)| (format!("{id}"), label.as_str().into()))
+        .collect();
+    write("config.json", &serde_json::json!({"id2label": named}));
+    let input = "w1 w2 w3\n\nw60\n";
+    let found = json(&["classify", "--json", "--model", &folder, "-"], input);
+    assert_eq!(found["labels"], serde_json::json!(labels));
+    let rows = found["texts"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "an empty line is no text");
+    let shown = ok(&classify, input);
+    for (row, line) in rows.iter().zip(shown.lines()) {
+        let all = row["probabilities"].as_array().unwrap();
+        let all: Vec<f64> = all.iter().map(|p| p.as_f64().unwrap()).collect();
+        let most = all.iter().copied().fold(0.0, f64::max);
+        assert!((all.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+        let best = all.iter().position(|&p| p == most).unwrap();
+        assert_eq!(row["label"], labels[best].as_str());
+        assert!(
+            line.starts_with(&labels[best]) && line.contains(&format!("{most:.3}")),
+            "{line}"
+        );
+    }
+    let embed = furlong(&["embed", "--model", &folder, "w1"], "");
+    assert!(
+        text(&embed.stderr).contains("furlong classify"),
+        "{}",
+        text(&embed.stderr)
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: the criterion benches on a board, their results kept and shown.
 
-use crate::board::{Board, Runner, WORKSPACE};
+use crate::board::{Board, Builder, Runner, WORKSPACE};
 use crate::compare::{self, Comparison};
 use crate::history::{History, Run};
 use crate::models::{self, Base};
@@ -128,7 +128,7 @@ fn measure_all(board: &Board, options: &Options) -> Result<Vec<Run>> {
         (programs, String::new())
     } else {
         python::bare()?;
-        let exporter = models::exporter()?;
+        let exporter = models::exporter(&Builder::Host)?;
         for (base, weights) in MODELS {
             models::export(&exporter, base, weights)?;
         }

@@ -213,11 +213,16 @@ pub const WORKSPACE: [&str; 4] = [
     "furlong-benches/models",
 ];
 
+/// Training on the processor; on a graphics card takes another ten minutes to build.
+pub const TRAINING: &str = "--features=furlong-fine-tune/train";
+
 /// What builds for a board.
 #[derive(Debug, Clone)]
 pub enum Builder {
     /// This machine's cargo.
     Host,
+    /// The same, and `fine-tune` can train: what the tests build, who run the programs that come out, too.
+    HostWithTraining,
     /// The cross toolchain.
     Aarch64(CrossToolchain),
 }
@@ -234,7 +239,7 @@ impl Builder {
     /// `cargo SUBCOMMAND --release` for the packages that `scope` names, in the repository's root.
     fn cargo_of(&self, subcommand: &str, scope: &[&str]) -> Result<Command> {
         let mut command = match self {
-            Self::Host => {
+            Self::Host | Self::HostWithTraining => {
                 let mut command = Command::new("cargo");
                 command.arg(subcommand).current_dir(workspace::root()?);
                 command
@@ -248,6 +253,9 @@ impl Builder {
             &["--release"]
         };
         command.args(profile).arg("--locked").args(scope);
+        if let Self::HostWithTraining = self {
+            command.arg(TRAINING);
+        }
         Ok(command)
     }
 
@@ -298,6 +306,8 @@ impl Builder {
                     name: name.to_string(),
                     path: PathBuf::from(path),
                     is_test: message["profile"]["test"] == true,
+                    is_unit_test: message["profile"]["test"] == true
+                        && matches!(message["target"]["kind"][0].as_str(), Some("lib" | "bin")),
                     is_bench: message["target"]["kind"][0] == "bench",
                     package: package.unwrap_or(Path::new(".")).to_path_buf(),
                 });
@@ -316,6 +326,8 @@ pub struct Program {
     pub path: PathBuf,
     /// Whether it runs tests (or benches) rather than being a program of ours.
     pub is_test: bool,
+    /// Whether it runs the tests that are beside what they test.
+    pub is_unit_test: bool,
     /// Whether it is one of the files in a `benches/`.
     pub is_bench: bool,
     /// The folder of the package it belongs to, where tests expect to run.

@@ -1,6 +1,6 @@
 //! What the built-in model costs on a board without an operating system: its firmware answers a command there, and counts.
 
-use crate::board::{Board, Runner};
+use crate::board::{Board, Builder, Runner};
 use crate::flash::{self, Build, Sizes};
 use crate::{build, packages, shell};
 use anyhow::{Context, Result, bail, ensure};
@@ -31,7 +31,7 @@ pub fn count(board: &Board) -> Result<BTreeMap<String, [f64; 2]>> {
         );
     }
     packages::ensure(&[packages::EMULATORS])?;
-    let furlong = build::furlong(&Board::load("host")?)?;
+    let furlong = build::furlong(&Builder::Host)?;
     let plan = flash::plan(&furlong, board, None, SIZES, &format!("{}-bench", board.id))?;
     let firmware = Build {
         plan: Some(&plan.file),

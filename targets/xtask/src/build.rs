@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the program `furlong` for a board.
 
-use crate::board::Board;
+use crate::board::{Board, Builder};
 use crate::shell::say;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// When the board is unknown or the build fails.
 pub fn run(board: &str) -> Result<()> {
     let board = Board::load(board)?;
-    let program = furlong(&board)?;
+    let program = furlong(&board.builder()?)?;
     let size = std::fs::metadata(&program)
         .map(|data| data.len())
         .unwrap_or(0);
@@ -24,12 +24,12 @@ pub fn run(board: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds the program for a board; gives the file.
+/// Builds the program; gives the file.
 ///
 /// # Errors
 /// When the build fails.
-pub fn furlong(board: &Board) -> Result<PathBuf> {
-    let programs = board.builder()?.programs("build", &["--bin", "furlong"])?;
+pub fn furlong(builder: &Builder) -> Result<PathBuf> {
+    let programs = builder.programs("build", &["--bin", "furlong"])?;
     let program = programs
         .into_iter()
         .find(|program| program.name == "furlong");

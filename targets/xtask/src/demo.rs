@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: from nothing to an answer.
 
-use crate::board::Board;
+use crate::board::Builder;
 use crate::models::{self, Base};
 use crate::shell::{self, say};
 use crate::{build, packages};
@@ -15,8 +15,8 @@ pub fn run(prompt: &str) -> Result<()> {
     packages::ensure(&[packages::PYTHON])?;
     Base::SmolLm2.checkpoint()?;
     say("demo: building fine-tune and furlong (the first time takes some minutes)");
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&Builder::Host)?;
+    let program = build::furlong(&Builder::Host)?;
     let model = models::export(&exporter, Base::SmolLm2, "q4")?;
     let mut command = Command::new(program);
     command

@@ -1,5 +1,6 @@
 //! `cargo xtask home-model`: makes the model that is built into `furlong`, from nothing but this repository.
 
+use crate::board::Builder;
 use crate::shell::{self, say};
 use crate::{fetch, models, workspace};
 use anyhow::{Context, Result};
@@ -51,7 +52,7 @@ pub fn run(options: &Options) -> Result<()> {
         None => root.join("targets/linux/models/home-commands"),
     };
     say("home-model: building fine-tune (the first time takes some minutes)");
-    let program = models::exporter()?;
+    let program = models::exporter(&Builder::Host)?;
     let fine_tune = |arguments: &[&str]| {
         let mut command = Command::new(&program);
         command.args(arguments);

@@ -61,12 +61,12 @@ fn recipe(weights: &str) -> Vec<&str> {
     }
 }
 
-/// Builds `fine-tune` for this machine.
+/// Builds `fine-tune`; gives the file.
 ///
 /// # Errors
 /// When the build fails.
-pub fn exporter() -> Result<PathBuf> {
-    let programs = Builder::Host.programs("build", &["--bin", "fine-tune"])?;
+pub fn exporter(builder: &Builder) -> Result<PathBuf> {
+    let programs = builder.programs("build", &["--bin", "fine-tune"])?;
     let program = programs
         .into_iter()
         .find(|program| program.name == "fine-tune");

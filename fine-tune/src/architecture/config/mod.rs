@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use bert::set_labels;
 pub use fields::Fields;
 
 use super::{Architecture, Pooling};

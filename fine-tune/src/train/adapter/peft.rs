@@ -10,7 +10,7 @@ use crate::architecture::{Architecture, DecoderFamily};
 use crate::checkpoint::adapter::{CONFIG, WEIGHTS};
 use crate::checkpoint::{Adapter, Tensor};
 use crate::error::{Error, Result};
-use crate::train::model::{Model, write_tensors, write_text};
+use crate::train::model::{Model, Stored, write_tensors, write_text};
 
 impl AdapterSettings {
     /// The settings that an adapter was trained with, so that its training can go on.
@@ -115,7 +115,10 @@ impl Model {
             .collect();
         let config = config(settings, &modules, base, self.architecture());
         write_text(&folder.join(CONFIG), &format!("{config:#}\n"))?;
-        write_tensors(&folder.join(WEIGHTS), adapted)
+        let stored = adapted
+            .into_iter()
+            .map(|parameter| (parameter.name().to_owned(), Stored::new(parameter)));
+        write_tensors(&folder.join(WEIGHTS), stored)
     }
 }
 

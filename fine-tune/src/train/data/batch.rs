@@ -46,6 +46,10 @@ fn place(batch: &mut Batch, start: usize, segment: u32, sample: &Sample) {
     for (position, cell) in (0..).zip(&mut batch.positions[start..end]) {
         *cell = position;
     }
+    if let Some(class) = sample.class {
+        batch.targets[start] = class;
+        batch.weights[start] = 1.0;
+    }
     // The last token of a sample has nothing to be followed by.
     let next = sample.tokens.iter().zip(&sample.learnt).skip(1);
     for (cell, (&token, &learnt)) in (start..).zip(next) {

@@ -15,4 +15,4 @@ mod tests;
 pub use batch::filled;
 pub use epoch::{Arrangement, Cursor, Epoch};
 pub use sample::{Sample, SampleWriter, TooLong, WriterOptions};
-pub use set::SampleSet;
+pub use set::{Lesson, SampleSet};

@@ -13,6 +13,8 @@ pub struct Sample {
     pub tokens: Vec<u32>,
     /// For each token whether the model is to learn to write it. Never the first one, which nothing comes before.
     pub learnt: Vec<bool>,
+    /// What the text is, where that is to be learnt: the number of its class.
+    pub class: Option<u32>,
 }
 
 /// What to do with an example of more tokens than fit.
@@ -117,6 +119,27 @@ impl<'a> SampleWriter<'a> {
             return Err("an encoder learns from pairs: \"anchor\" and \"positive\"".to_owned());
         };
         Ok([self.sentence(anchor)?, self.sentence(positive)?])
+    }
+
+    /// A text with its class among `labels`, as an encoder reads it. One that is too long is left out, or loses what stands before
+    /// its last token.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn write_class(&self, example: &Example, labels: &[String]) -> Result<Sample, String> {
+        let Content::Labelled { text, label } = &example.content else {
+            return Err("a classifier learns from \"text\" and \"label\"".to_owned());
+        };
+        let class = labels.iter().position(|known| known == label);
+        let class = class.ok_or_else(|| {
+            format!(
+                "its label {label:?} is none of the model's: {}",
+                labels.join(", ")
+            )
+        })?;
+        let mut sample = self.sentence(text)?;
+        sample.class = Some(class as u32);
+        Ok(sample)
     }
 
     fn sentence(&self, text: &str) -> Result<Sample, String> {
@@ -269,6 +292,7 @@ impl Sample {
         let mut part = Sample {
             tokens: self.tokens[start..end].to_vec(),
             learnt: self.learnt[start..end].to_vec(),
+            class: None,
         };
         if let Some(first) = part.learnt.first_mut() {
             *first = false;

@@ -7,6 +7,17 @@ use crate::data::{BadLine, DataFile};
 use crate::error::{Error, Result};
 use crate::train::model::Batch;
 
+/// What is learnt from examples.
+#[derive(Debug, Clone, Copy)]
+pub enum Lesson<'a> {
+    /// To write the next token.
+    Tokens,
+    /// Which sentences belong together.
+    Pairs,
+    /// Which of these labels a text has.
+    Classes(&'a [String]),
+}
+
 /// The samples of a data file, in its order.
 #[derive(Debug)]
 pub struct SampleSet {
@@ -23,7 +34,7 @@ pub struct SampleSet {
 }
 
 impl SampleSet {
-    /// Writes all examples of a file as samples, or as `pairs` of them. Lines that can't be used are listed, and keep nobody from training.
+    /// Writes all examples of a file as the samples of a lesson. Lines that can't be used are listed, and keep nobody from training.
     ///
     /// # Errors
     /// When no line can be used, or a token id isn't below `vocabulary`: tokenizer and model don't belong together then.
@@ -32,19 +43,22 @@ impl SampleSet {
         writer: &SampleWriter<'_>,
         tokenizer: &Tokenizer,
         vocabulary: usize,
-        pairs: bool,
+        lesson: Lesson<'_>,
     ) -> Result<SampleSet> {
         let mut set = SampleSet {
             samples: Vec::with_capacity(file.examples.len()),
-            partners: pairs.then(Vec::new),
+            partners: matches!(lesson, Lesson::Pairs).then(Vec::new),
             digest: file.digest.clone(),
             bad: file.bad.clone(),
             bad_count: file.bad_count,
         };
         for example in &file.examples {
-            let written = match &mut set.partners {
-                None => writer.write(example),
-                Some(partners) => writer.write_pair(example).map(|[sample, partner]| {
+            let written = match (&mut set.partners, lesson) {
+                (None, Lesson::Classes(labels)) => writer
+                    .write_class(example, labels)
+                    .map(|sample| vec![sample]),
+                (None, _) => writer.write(example),
+                (Some(partners), _) => writer.write_pair(example).map(|[sample, partner]| {
                     partners.push(partner);
                     vec![sample]
                 }),

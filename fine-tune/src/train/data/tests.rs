@@ -156,6 +156,7 @@ fn what_is_too_long_goes_the_way_it_should() {
 /// Samples whose tokens tell which they are and where in it: number × 100 + place.
 fn numbered(lengths: &[usize]) -> Vec<Sample> {
     let sample = |(number, &length): (usize, &usize)| Sample {
+        class: None,
         tokens: (0..length)
             .map(|place| (number * 100 + place) as u32)
             .collect(),

@@ -78,7 +78,7 @@ impl Linear {
             dropout,
         } = context;
         let mut kept = LinearKept::default();
-        let mut y = x.clone().matmul(self.weight_in_out(parameters));
+        let mut y = parameters.product(x.clone(), self.weight_in_out(parameters));
         if let Some(adapter) = &self.adapter {
             let dropped = match self.mask(adapter, x, dropout) {
                 Some(mask) => x.clone() * mask,
@@ -86,8 +86,8 @@ impl Linear {
             };
             let a = parameters[adapter.a].value().clone();
             let b = parameters[adapter.b].value().clone();
-            let down = dropped.matmul(a.transpose()) * adapter.scale;
-            y = y + down.clone().matmul(b.transpose());
+            let down = parameters.product(dropped, a.transpose()) * adapter.scale;
+            y = y + parameters.product(down.clone(), b.transpose());
             kept.down = Some(down);
             if let Some(magnitude) = adapter.magnitude {
                 let inverse = self.inverse_lengths(parameters, adapter);
@@ -131,27 +131,30 @@ impl Linear {
         }
         if parameters[self.weight].is_trainable() {
             let gradient = match self.layout {
-                WeightLayout::OutIn => dy.clone().transpose().matmul(x.clone()),
-                WeightLayout::InOut => x.clone().transpose().matmul(dy.clone()),
+                WeightLayout::OutIn => parameters.product(dy.clone().transpose(), x.clone()),
+                WeightLayout::InOut => parameters.product(x.clone().transpose(), dy.clone()),
             };
             gradients.add(self.weight, gradient);
         }
         let mut dx = wanted.then(|| {
-            dy.clone()
-                .matmul(self.weight_in_out(parameters).transpose())
+            let weight = self.weight_in_out(parameters).transpose();
+            parameters.product(dy.clone(), weight)
         });
         if let (Some(adapter), Some(down)) = (&self.adapter, kept.down) {
             let b = parameters[adapter.b].value().clone();
-            let ddown = dy.clone().matmul(b) * adapter.scale;
-            gradients.add(adapter.b, dy.transpose().matmul(down));
+            let ddown = parameters.product(dy.clone(), b) * adapter.scale;
+            gradients.add(adapter.b, parameters.product(dy.transpose(), down));
             let mask = self.mask(adapter, x, dropout);
             let dropped = match &mask {
                 Some(mask) => x.clone() * mask.clone(),
                 None => x.clone(),
             };
-            gradients.add(adapter.a, ddown.clone().transpose().matmul(dropped));
+            gradients.add(
+                adapter.a,
+                parameters.product(ddown.clone().transpose(), dropped),
+            );
             dx = dx.map(|dx| {
-                let side = ddown.matmul(parameters[adapter.a].value().clone());
+                let side = parameters.product(ddown, parameters[adapter.a].value().clone());
                 match mask {
                     Some(mask) => dx + side * mask,
                     None => dx + side,
@@ -159,6 +162,25 @@ impl Linear {
             });
         }
         dx
+    }
+
+    /// The weight with its adapter merged, in its own order.
+    pub fn merged(&self, parameters: &Parameters) -> Tensor<2> {
+        let mut weight = self.weight_in_out(parameters).transpose();
+        if let Some(adapter) = &self.adapter {
+            let a = parameters[adapter.a].value().clone();
+            let b = parameters[adapter.b].value().clone();
+            weight = weight + b.matmul(a) * adapter.scale;
+            if let Some(magnitude) = adapter.magnitude {
+                let gain = parameters[magnitude].value().clone();
+                let gain = gain * self.inverse_lengths(parameters, adapter);
+                weight = weight * gain.transpose();
+            }
+        }
+        match self.layout {
+            WeightLayout::OutIn => weight,
+            WeightLayout::InOut => weight.transpose(),
+        }
     }
 
     /// The weight as `[in, out]`, whatever its order.

@@ -35,7 +35,7 @@ pub fn cross_entropy(
         let list: Vec<i32> = places.iter().map(|&i| i as i32).collect();
         let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(list, [count]), &device);
         let chunk = hidden.clone().select(0, rows.clone());
-        let logits = chunk.clone().matmul(weight.clone().transpose());
+        let logits = parameters.product(chunk.clone(), weight.clone().transpose());
         let weights: Vec<f32> = places.iter().map(|&i| batch.weights[i]).collect();
         let targets: Vec<u32> = places.iter().map(|&i| batch.targets[i]).collect();
         let (losses, dlogits) = of_logits(logits, &targets, &weights);
@@ -46,9 +46,9 @@ pub fn cross_entropy(
             continue;
         };
         if trainable {
-            gradients.add(head, dlogits.clone().transpose().matmul(chunk));
+            gradients.add(head, parameters.product(dlogits.clone().transpose(), chunk));
         }
-        let dchunk = dlogits.matmul(weight.clone());
+        let dchunk = parameters.product(dlogits, weight.clone());
         dhidden = Some(sum.select_assign(0, rows, dchunk, IndexingUpdateOp::Add));
     }
     (loss, dhidden)

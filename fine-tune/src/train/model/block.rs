@@ -372,6 +372,19 @@ impl Block {
     }
 
     /// The block's linear maps.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let projections = match &self.projections {
+            Projections::Separate(maps) => maps.as_slice(),
+            Projections::Fused(map) => std::slice::from_ref(map.as_ref()),
+        };
+        projections
+            .iter()
+            .chain([&self.attention_output])
+            .chain(&self.gate)
+            .chain([&self.up, &self.down])
+    }
+
+    /// The same, to be changed.
     pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let projections = match &mut self.projections {
             Projections::Separate(maps) => maps.as_mut_slice(),

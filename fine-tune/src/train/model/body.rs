@@ -1,6 +1,7 @@
 //! The layers of a model, whatever its family, and how they are found in the table of parameters.
 
 use super::block::Block;
+use super::classes::Classifier;
 use super::{ModelOptions, ParameterId, Parameters, decoder, encoder};
 use crate::architecture::{Architecture, Positions};
 use crate::error::{Error, Result};
@@ -35,6 +36,8 @@ pub struct Body {
     pub norm: Option<Norm>,
     /// The output head; the embedding, where they are tied; none in an encoder.
     pub head: Option<ParameterId>,
+    /// What tells the class of a text, in an encoder that is made for it.
+    pub classifier: Option<Classifier>,
 }
 
 impl Body {

@@ -48,6 +48,7 @@ pub fn body(config: &DecoderConfig, options: &ModelOptions, names: &Names) -> Re
         } else {
             names.find("lm_head.weight")?
         }),
+        classifier: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use super::ModelOptions;
 use super::block::{Block, NormOrder, Projections};
 use super::body::{Body, Names};
+use super::classes::Classifier;
 use crate::architecture::{EncoderConfig, Positions};
 use crate::error::Result;
 use crate::train::layers::{AttentionShape, Mlp, Site, WeightLayout};
@@ -35,6 +36,11 @@ pub fn body(config: &EncoderConfig, options: &ModelOptions, names: &Names) -> Re
             .collect::<Result<_>>()?,
         norm: None,
         head: None,
+        classifier: if config.labels.is_empty() {
+            None
+        } else {
+            Some(Classifier::new(names, config.labels.len(), options)?)
+        },
     })
 }
 

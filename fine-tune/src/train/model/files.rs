@@ -1,17 +1,20 @@
 //! Parameters as files: safetensors, and the Hugging Face folder around them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use serde_json::{Value, json};
 
-use super::{Model, Parameter};
+use super::parameters::numbers;
+use super::{Model, Parameter, ParameterId};
 use crate::architecture::{Architecture, EncoderConfig, Pooling};
 use crate::checkpoint::Sidecars;
 use crate::error::{Error, Result};
+use crate::train::layers::Linear;
 
 /// Name of the weight file.
 const WEIGHTS: &str = "model.safetensors";
@@ -19,8 +22,8 @@ const WEIGHTS: &str = "model.safetensors";
 const POOLING_FOLDER: &str = "1_Pooling";
 
 impl Model {
-    /// Writes the weights (without an adapter) as a Hugging Face folder with the given text files: what `fine-tune export` and
-    /// transformers read. The folder must be there.
+    /// Writes the weights, an adapter merged into them, as a Hugging Face folder with the given text files: what `fine-tune export`
+    /// and transformers read. The folder must be there.
     ///
     /// # Errors
     /// When `sidecars` has no valid config, or the operating system refuses.
@@ -42,11 +45,30 @@ impl Model {
         if let Architecture::Encoder(config) = self.architecture() {
             write_modules(folder, config)?;
         }
-        let weights = self.parameters().iter().map(|(_, parameter)| parameter);
-        write_tensors(
-            &folder.join(WEIGHTS),
-            weights.filter(|parameter| !parameter.role().is_adapter()),
-        )
+        let blocks = self.body.blocks.iter();
+        let adapted: BTreeMap<ParameterId, &Linear> = blocks
+            .flat_map(|block| block.linears())
+            .filter(|linear| linear.adapter.is_some())
+            .map(|linear| (linear.weight, linear))
+            .collect();
+        let classifier = self.body.classifier.is_some();
+        let weights = self
+            .parameters()
+            .iter()
+            .filter(|(_, parameter)| !parameter.role().is_adapter())
+            .map(|(id, parameter)| {
+                let name = parameter.name();
+                let named = if classifier && !name.starts_with("classifier.") {
+                    format!("bert.{name}")
+                } else {
+                    name.to_owned()
+                };
+                let value = adapted
+                    .get(&id)
+                    .map(|linear| linear.merged(self.parameters()));
+                (named, Stored { parameter, value })
+            });
+        write_tensors(&folder.join(WEIGHTS), weights)
     }
 }
 
@@ -95,19 +117,16 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     synced(path)
 }
 
-/// Writes parameters as safetensors, in f32, through to the disk; one is fetched from the device at a time. The file of that name
-/// is replaced when the new one is complete.
+/// Writes parameters under their names as safetensors, in f32, through to the disk; one is fetched from the device at a time. The file
+/// of that name is replaced when the new one is complete.
 pub(crate) fn write_tensors<'a>(
     path: &Path,
-    parameters: impl IntoIterator<Item = &'a Parameter>,
+    parameters: impl IntoIterator<Item = (String, Stored<'a>)>,
 ) -> Result<()> {
-    let views = parameters
-        .into_iter()
-        .map(|parameter| (parameter.name(), Stored(parameter)));
     // What transformers asks for before it reads a file.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let part = path.with_added_extension("part");
-    serialize_to_file(views, Some(metadata), &part).map_err(|error| match error {
+    serialize_to_file(parameters, Some(metadata), &part).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(source) => Error::io(&part)(source),
         other => Error::training(part.display().to_string(), other.to_string()),
     })?;
@@ -120,8 +139,21 @@ fn synced(path: &Path) -> Result<()> {
     file.sync_all().map_err(Error::io(path))
 }
 
-/// A parameter on its way into a file.
-struct Stored<'a>(&'a Parameter);
+/// A parameter on its way into a file, perhaps with another value than it has.
+pub(crate) struct Stored<'a> {
+    parameter: &'a Parameter,
+    value: Option<Tensor<2>>,
+}
+
+impl<'a> Stored<'a> {
+    /// A parameter as it is.
+    pub(crate) fn new(parameter: &'a Parameter) -> Stored<'a> {
+        Stored {
+            parameter,
+            value: None,
+        }
+    }
+}
 
 impl View for Stored<'_> {
     fn dtype(&self) -> Dtype {
@@ -129,15 +161,18 @@ impl View for Stored<'_> {
     }
 
     fn shape(&self) -> &[usize] {
-        self.0.shape()
+        self.parameter.shape()
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.0.to_vec().into_iter();
+        let value = self.value.as_ref();
+        let values = value
+            .map_or_else(|| self.parameter.to_vec(), numbers)
+            .into_iter();
         Cow::Owned(values.flat_map(f32::to_le_bytes).collect())
     }
 
     fn data_len(&self) -> usize {
-        self.0.shape().iter().product::<usize>() * size_of::<f32>()
+        self.parameter.shape().iter().product::<usize>() * size_of::<f32>()
     }
 }

@@ -7,11 +7,14 @@ use crate::checkpoint::Checkpoint;
 use crate::comparison::Random;
 use crate::error::Result;
 
+/// The standard deviation of a new head.
+const HEAD_DEVIATION: f32 = 0.02;
+
 /// A source of values.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// The tensors of a checkpoint.
-    Checkpoint(&'a Checkpoint),
+    /// The tensors of a checkpoint. A head that it has none of starts as Hugging Face's do, from a bell curve of deviation 0.02.
+    Checkpoint(&'a Checkpoint, u64),
     /// Norms at 1, biases at 0, and matrices from a bell curve.
     Random {
         /// The same seed gives the same values on every machine.
@@ -27,7 +30,14 @@ impl Source<'_> {
     /// The values of the tensor with this place in the model.
     pub fn values(&self, index: usize, spec: &TensorSpec) -> Result<Vec<f32>> {
         let (seed, deviation, residual) = match *self {
-            Source::Checkpoint(checkpoint) => return Ok(checkpoint.tensor(&spec.name)?.data),
+            Source::Checkpoint(checkpoint, seed) => {
+                let made_up =
+                    spec.name.starts_with("classifier.") || spec.name.starts_with("pooler.");
+                if !made_up || checkpoint.is_stored(&spec.name) {
+                    return Ok(checkpoint.tensor(&spec.name)?.data);
+                }
+                (seed, HEAD_DEVIATION, 1)
+            }
             Source::Random {
                 seed,
                 deviation,

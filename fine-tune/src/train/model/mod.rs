@@ -23,6 +23,7 @@
 mod batch;
 mod block;
 mod body;
+mod classes;
 mod decoder;
 mod encoder;
 mod files;
@@ -36,10 +37,10 @@ mod states;
 use burn::tensor::{Device, Tensor};
 
 pub use batch::Batch;
-pub use options::ModelOptions;
+pub use options::{ModelOptions, Precision};
 pub use parameters::{Gradients, Parameter, ParameterId, Parameters, Role};
 
-pub(crate) use files::{write_tensors, write_text};
+pub(crate) use files::{Stored, write_tensors, write_text};
 pub(crate) use initial::uniform;
 
 use crate::architecture::{Architecture, DecoderFamily, TensorSpec};
@@ -100,7 +101,7 @@ impl Model {
         seed: u64,
         device: &Device,
     ) -> Result<Model> {
-        let source = Source::Checkpoint(checkpoint);
+        let source = Source::Checkpoint(checkpoint, seed);
         Model::new(checkpoint.architecture(), source, options, seed, device)
     }
 
@@ -133,12 +134,12 @@ impl Model {
         seed: u64,
         device: &Device,
     ) -> Result<Model> {
-        options.check()?;
         let device = device.clone().without_autodiff();
+        options.check(&device)?;
         if host::kernels(&device).is_some() {
             host::keep_freed_memory();
         }
-        let mut parameters = Parameters::new(&device);
+        let mut parameters = Parameters::new(&device, options.precision);
         for (index, spec) in architecture.tensors().iter().enumerate() {
             let role = role(&spec.name, spec.shape.len());
             let values = source.values(index, spec)?;
@@ -148,6 +149,10 @@ impl Model {
         let mut body = Body::new(architecture, options, &parameters)?;
         if let Some(adapter) = &options.adapter {
             parameters.freeze();
+            // A head that is new has to learn, and one that isn't may.
+            if let Some(head) = &body.classifier {
+                head.parameters().for_each(|id| parameters.unfreeze(id));
+            }
             let mut random = Random::new(seed, ADAPTER_STREAM);
             let mut count = 0;
             for linear in body.blocks.iter_mut().flat_map(|block| block.linears_mut()) {
@@ -174,9 +179,8 @@ impl Model {
                 ));
             }
         }
-        let adapted =
-            |block: &mut block::Block| block.linears_mut().any(|linear| linear.adapter.is_some());
-        let lowest = body.blocks.iter_mut().position(adapted).unwrap_or(0);
+        let adapted = |block: &block::Block| block.linears().any(|linear| linear.adapter.is_some());
+        let lowest = body.blocks.iter().position(adapted).unwrap_or(0);
         Ok(Model {
             architecture: architecture.clone(),
             options: options.clone(),
@@ -189,6 +193,11 @@ impl Model {
     /// The model as types.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
+    }
+
+    /// Whether it tells what a text is.
+    pub fn is_classifier(&self) -> bool {
+        self.body.classifier.is_some()
     }
 
     /// The choices made when it was built.
@@ -211,6 +220,9 @@ impl Model {
     /// # Errors
     /// When the batch is out of the model's range, or the model is an encoder.
     pub fn loss(&self, batch: &Batch) -> Result<Loss> {
+        if let Some(classifier) = &self.body.classifier {
+            return self.loss_of_classes(classifier, batch);
+        }
         let head = self.head()?;
         let hidden = self.states(&self.inputs(batch, None)?);
         let (loss, _) = loss::cross_entropy(&self.parameters, head, hidden, batch, None);
@@ -224,7 +236,7 @@ impl Model {
     pub fn logits(&self, batch: &Batch) -> Result<Tensor<2>> {
         let head = self.parameters[self.head()?].value().clone();
         let hidden = self.states(&self.inputs(batch, None)?);
-        Ok(hidden.matmul(head.transpose()))
+        Ok(self.parameters.product(hidden, head.transpose()))
     }
 
     /// The loss of a batch in training, and its gradients, added to what `gradients` holds. What is dropped follows from
@@ -238,6 +250,9 @@ impl Model {
         dropout_seed: Option<u64>,
         gradients: &mut Gradients,
     ) -> Result<Loss> {
+        if let Some(classifier) = &self.body.classifier {
+            return self.backward_classes(classifier, batch, dropout_seed, gradients);
+        }
         let head = self.head()?;
         let inputs = self.inputs(batch, dropout_seed)?;
         let (hidden, kept) = self.states_kept(&inputs);
@@ -254,7 +269,7 @@ impl Model {
             let subject = format!("a model of type {}", self.architecture.model_type());
             Error::training(
                 subject,
-                "it predicts no tokens; train it on pairs of sentences",
+                "it predicts no tokens; train it on pairs of sentences, or on texts with labels",
             )
         })
     }
@@ -280,6 +295,8 @@ fn rounded(
         "token_type_embeddings.weight",
     ];
     let storage = match role {
+        // As the export: the head of a classifier is small.
+        _ if spec.name == "classifier.weight" || spec.name == "pooler.dense.weight" => return data,
         Role::Matrix => precision.linear,
         Role::Embedding if positions.iter().any(|table| spec.name.ends_with(table)) => return data,
         Role::Embedding | Role::Head => precision.embedding,
@@ -311,7 +328,7 @@ fn role(name: &str, rank: usize) -> Role {
     ];
     if rank == 1 {
         Role::Vector
-    } else if name == "lm_head.weight" {
+    } else if name == "lm_head.weight" || name == "classifier.weight" {
         Role::Head
     } else if tables.iter().any(|table| name.ends_with(table)) {
         Role::Embedding

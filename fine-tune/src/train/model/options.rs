@@ -1,11 +1,24 @@
 //! How a model is to be trained, as far as the model itself is concerned.
 
+use burn::tensor::{Device, FloatDType};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::export::Weights;
 use crate::quantise::{BLOCK, BLOCKS};
 use crate::train::adapter::AdapterSettings;
+
+/// What the products of matrices are computed in. All else is f32: parameters, gradients, norms, attention, the loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32
+    #[default]
+    F32,
+    /// bf16: both sides are rounded to 8 bits of mantissa, and so is the product; for devices that have units for it.
+    Bf16,
+}
 
 /// Choices made when a model is built.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +37,8 @@ pub struct ModelOptions {
     pub attention_dropout: f32,
     /// Keep each block's input only, and compute the block again on the way back: less memory, a third more work.
     pub recompute: bool,
+    /// What the products of linear layers and of the head are computed in.
+    pub precision: Precision,
     /// Standard deviation of random weights. Those that add to the residual stream start smaller, by the square root of their
     /// number, as in GPT-2.
     pub initial_deviation: f32,
@@ -38,17 +53,24 @@ impl Default for ModelOptions {
             residual_dropout: 0.0,
             attention_dropout: 0.0,
             recompute: false,
+            precision: Precision::F32,
             initial_deviation: 0.02,
         }
     }
 }
 
 impl ModelOptions {
-    /// Checks the ranges.
+    /// Checks the ranges, and that `device` can compute in the precision.
     ///
     /// # Errors
     /// When an option makes no sense.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, device: &Device) -> Result<()> {
+        if self.precision == Precision::Bf16 && !device.supports_dtype(FloatDType::BF16) {
+            return Err(Error::training(
+                "setting precision",
+                "this device doesn't compute in bf16 (Vulkan has it in memory only); leave it at f32, or take another device",
+            ));
+        }
         if let Some(adapter) = &self.adapter {
             adapter.check()?;
         }

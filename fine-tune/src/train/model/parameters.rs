@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
+use super::Precision;
 use crate::error::{Error, Result};
 
 /// The place of a parameter in its [`Parameters`].
@@ -84,24 +85,31 @@ impl Parameter {
 
     /// Its value in row order, in f32.
     pub fn to_vec(&self) -> Vec<f32> {
-        let data = self.value.to_data();
-        data.try_into_vec_as().expect("floats convert to f32")
+        numbers(&self.value)
     }
+}
+
+/// A matrix's numbers in row order, in f32.
+pub(super) fn numbers(value: &Tensor<2>) -> Vec<f32> {
+    let data = value.to_data();
+    data.try_into_vec_as().expect("floats convert to f32")
 }
 
 /// All parameters of a model, in the order of its files, adapters behind.
 #[derive(Debug)]
 pub struct Parameters {
     device: Device,
+    precision: Precision,
     list: Vec<Parameter>,
     by_name: BTreeMap<String, ParameterId>,
 }
 
 impl Parameters {
-    /// An empty table for a device.
-    pub fn new(device: &Device) -> Parameters {
+    /// An empty table for a device, whose matrices are multiplied in `precision`.
+    pub fn new(device: &Device, precision: Precision) -> Parameters {
         Parameters {
             device: device.clone(),
+            precision,
             list: Vec::new(),
             by_name: BTreeMap::new(),
         }
@@ -110,6 +118,18 @@ impl Parameters {
     /// Where the values live.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The product of two matrices of f32, one of them a parameter or on its way to be the gradient of one, in the table's
+    /// precision.
+    pub fn product(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+        match self.precision {
+            Precision::F32 => a.matmul(b),
+            Precision::Bf16 => {
+                let short = |x: Tensor<2>| x.cast(FloatDType::BF16);
+                short(a).matmul(short(b)).cast(FloatDType::F32)
+            }
+        }
     }
 
     /// Adds a parameter with `data` in row order; `shape` has one or two dimensions.
@@ -181,6 +201,11 @@ impl Parameters {
         self.list
             .iter_mut()
             .for_each(|parameter| parameter.trainable = false);
+    }
+
+    /// Lets a parameter be trained again.
+    pub fn unfreeze(&mut self, id: ParameterId) {
+        self[id].trainable = true;
     }
 
     /// Replaces a parameter's value by what `change` makes of it. The value is handed over, so that it can be changed in place.

@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::*;
 use crate::comparison::Random;
-use crate::train::model::{Gradients, ParameterId, Parameters, Role};
+use crate::train::model::{Gradients, ParameterId, Parameters, Precision, Role};
 
 const RATE: f64 = 0.02;
 const DECAY: f64 = 0.1;
@@ -40,7 +40,7 @@ fn numbers(random: &mut Random, count: usize) -> Vec<f32> {
 /// A parameter of each role, `[3, 5]` or `[1, 5]`.
 fn parameters(device: &Device) -> (Parameters, Vec<ParameterId>) {
     let mut random = Random::new(1, 1);
-    let mut parameters = Parameters::new(device);
+    let mut parameters = Parameters::new(device, Precision::F32);
     let roles = [
         Role::Matrix,
         Role::Embedding,

@@ -1,5 +1,6 @@
 //! A run from beginning to end.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -23,9 +24,9 @@ use super::summary::{Summary, losses};
 use super::trainer::{Ended, Progress, Records, Trainer, set_parameters};
 use crate::architecture::Architecture;
 use crate::card::{TrainingRecord, replace};
-use crate::data::{BadLine, DataFile};
+use crate::data::{BadLine, Content, DataFile};
 use crate::error::{Error, Result};
-use crate::train::data::{SampleSet, SampleWriter, WriterOptions};
+use crate::train::data::{Lesson, SampleSet, SampleWriter, WriterOptions};
 use crate::train::optimise::Optimiser;
 
 /// A run that is ready to go.
@@ -72,7 +73,12 @@ impl Run {
         };
         // Before anything in the folder is looked at, as another program may be at it.
         let lock = began.map(|_| files.lock()).transpose()?;
-        let source = Source::open(&settings)?;
+        let mut source = Source::open(&settings)?;
+        let data_file = DataFile::read(data_path)?;
+        let labels = labels(&source, &data_file)?;
+        if let Some(labels) = &labels {
+            source.classify(labels)?;
+        }
         let saved = match began {
             Some(_) => last_checkpoint(&files)?,
             None => None,
@@ -95,15 +101,19 @@ impl Run {
             now: UNIX_EPOCH + Duration::from_secs(began_at),
         };
         let writer = SampleWriter::new(&source.tokenizer, source.template.as_ref(), options);
-        let read = |path: &Path| {
-            let file = DataFile::read(path)?;
-            SampleSet::write(&file, &writer, &source.tokenizer, vocabulary, encoder)
+        let lesson = match &labels {
+            Some(labels) => Lesson::Classes(labels),
+            None if encoder => Lesson::Pairs,
+            None => Lesson::Tokens,
         };
-        let data = read(data_path)?;
+        let write = |file: &DataFile| {
+            SampleSet::write(file, &writer, &source.tokenizer, vocabulary, lesson)
+        };
+        let data = write(&data_file)?;
         let mut bad = vec![(data_path.clone(), data.bad.clone(), data.bad_count)];
         let eval = match &settings.data.eval {
             Some(path) => {
-                let eval = read(path)?;
+                let eval = write(&DataFile::read(path)?)?;
                 bad.push((path.clone(), eval.bad.clone(), eval.bad_count));
                 Some(eval)
             }
@@ -214,6 +224,10 @@ impl Run {
         let (model, out) = (self.trainer.model(), self.files.out());
         match self.settings.method() {
             Method::Full => model.write_checkpoint(out, &self.source.sidecars)?,
+            // The head isn't part of the base, so the model is written whole.
+            Method::Lora if model.is_classifier() => {
+                model.write_checkpoint(out, &self.source.sidecars)?;
+            }
             Method::Lora => model.write_adapter(out, &self.source.name())?,
         }
         let origin = &state.origin;
@@ -260,6 +274,29 @@ impl Run {
     fn data_name(&self) -> String {
         let name = self.settings.data.data.as_deref().and_then(Path::file_name);
         name.unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// The classes that an encoder is to tell apart: its own, or those of the data; `None` when it learns something else.
+fn labels(source: &Source, data: &DataFile) -> Result<Option<Vec<String>>> {
+    let Architecture::Encoder(config) = source.architecture() else {
+        return Ok(None);
+    };
+    if !config.labels.is_empty() {
+        return Ok(Some(config.labels.clone()));
+    }
+    let labels = data.examples.iter().filter_map(|one| match &one.content {
+        Content::Labelled { label, .. } => Some(label.clone()),
+        _ => None,
+    });
+    let labels: Vec<String> = labels.collect::<BTreeSet<_>>().into_iter().collect();
+    match labels.len() {
+        0 => Ok(None),
+        1 => Err(Error::Data {
+            path: data.path.clone(),
+            reason: "all texts have one label, and there is nothing to tell apart; give texts with others, too".to_owned(),
+        }),
+        _ => Ok(Some(labels)),
     }
 }
 

@@ -9,6 +9,7 @@ use super::layer_list::LayerList;
 use crate::export::Weights;
 use crate::quantise::{BLOCK, BLOCKS};
 use crate::train::data::TooLong;
+use crate::train::model::Precision;
 use crate::train::optimise::{OptimiserKind, ScheduleKind};
 
 /// What is learnt.
@@ -171,6 +172,10 @@ pub struct MethodSettings {
     /// Compute each block again on the way back instead of keeping what it computed: less memory, a third more work.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     pub recompute: bool,
+    /// What linear layers multiply in, where the device has it: bf16 is fast on graphics cards, by way of CUDA or Metal, and slower
+    /// on the processor.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
 }
 
 /// How it is learnt.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::settings::{Method, Settings};
 use crate::architecture::Architecture;
-use crate::architecture::config::SentenceHead;
+use crate::architecture::config::{SentenceHead, set_labels};
 use crate::checkpoint::{Checkpoint, Sidecars, digest};
 use crate::error::{Error, Result};
 use crate::train::adapter::AdapterSettings;
@@ -88,6 +88,29 @@ impl Source {
         })
     }
 
+    /// Makes an encoder a classifier with these classes.
+    ///
+    /// # Errors
+    /// When its config can't be changed.
+    pub fn classify(&mut self, labels: &[String]) -> Result<()> {
+        match &mut self.kind {
+            Kind::Checkpoint(checkpoint) => {
+                checkpoint.classify(labels)?;
+                self.sidecars = checkpoint.sidecars().clone();
+            }
+            Kind::Scratch { path, architecture } => {
+                let mut config: Value = serde_json::from_str(&self.sidecars.config)
+                    .map_err(|error| Error::malformed(path, "JSON", error.to_string()))?;
+                if let Some(fields) = config.as_object_mut() {
+                    set_labels(fields, labels);
+                }
+                *architecture = Architecture::from_config(path, &config, SentenceHead::NONE)?;
+                self.sidecars.config = format!("{config:#}\n");
+            }
+        }
+        Ok(())
+    }
+
     /// The model as types.
     pub fn architecture(&self) -> &Architecture {
         match &self.kind {
@@ -143,6 +166,7 @@ impl Source {
             residual_dropout: method.residual_dropout as f32,
             attention_dropout: method.attention_dropout as f32,
             recompute: method.recompute,
+            precision: method.precision,
             ..ModelOptions::default()
         };
         let seed = settings.run.seed;

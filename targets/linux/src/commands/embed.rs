@@ -1,13 +1,13 @@
 //! `furlong embed`: sentences to vectors.
 
-use std::io::{self, BufRead};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::ModelArgs;
+use crate::failure::Hint;
 use crate::{model, text};
 
 /// How many sentences go through the model at once.
@@ -51,8 +51,17 @@ struct Embedding {
 /// # Errors
 /// Whatever keeps the model from embedding.
 pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
-    let texts = texts(&args.texts)?;
+    let texts = text::lines_of(&args.texts)?;
     let model = model::encoder(&args.model)?;
+    if model.is_classifier() {
+        bail!(
+            anyhow::anyhow!(
+                "{} tells classes, it makes no embeddings",
+                args.model.name()
+            )
+            .context(Hint("use `furlong classify`".to_owned()))
+        );
+    }
     let tokenizer = model::tokenizer(&args.model.files())?;
     let mut embeddings = Vec::with_capacity(texts.len());
     for batch in texts.chunks(BATCH) {
@@ -80,27 +89,6 @@ pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
         text::show(&table(&embeddings))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The texts of the command line, with the lines of standard input in place of a `-`.
-fn texts(arguments: &[String]) -> Result<Vec<String>> {
-    let mut texts = Vec::new();
-    for argument in arguments {
-        if argument == "-" {
-            for line in io::stdin().lock().lines() {
-                let line = line.context("can't read sentences from standard input")?;
-                if !line.trim().is_empty() {
-                    texts.push(line);
-                }
-            }
-        } else {
-            texts.push(argument.clone());
-        }
-    }
-    if texts.is_empty() {
-        bail!("there is nothing to embed");
-    }
-    Ok(texts)
 }
 
 fn table(embeddings: &[Embedding]) -> String {

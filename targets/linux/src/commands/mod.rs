@@ -3,6 +3,7 @@
 pub mod bench;
 mod bench_encoder;
 pub mod chat;
+pub mod classify;
 pub mod doctor;
 pub mod embed;
 pub mod infer;

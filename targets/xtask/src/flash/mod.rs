@@ -9,7 +9,7 @@ pub use deliver::watch_emulated;
 pub use firmware::{Build, Contents, lint, program};
 pub use plan::{Planned, Sizes, make as plan};
 
-use crate::board::{Board, Runner};
+use crate::board::{Board, Builder, Runner};
 use crate::shell::{self, say};
 use crate::{build, packages, workspace};
 use anyhow::{Result, bail};
@@ -103,7 +103,7 @@ fn plan_of(board: &Board, options: &Options) -> Result<Planned> {
         );
     }
     say("flash: building furlong, which plans (the first time takes some minutes)");
-    let furlong = build::furlong(&Board::load("host")?)?;
+    let furlong = build::furlong(&Builder::Host)?;
     let sizes = Sizes {
         context: options.context,
         kv: &options.kv,

@@ -3,7 +3,7 @@
 use super::entrants::{self, Work};
 use super::samples::{Entrant, Pair, in_turns, ratio_table};
 use super::{Options, Section};
-use crate::board::Board;
+use crate::board::Builder;
 use crate::build;
 use crate::models::{self, Base};
 use anyhow::Result;
@@ -17,8 +17,8 @@ const FIGURES: [(&str, &str); 1] = [("decode_ms", "decode, ms")];
 /// # Errors
 /// When a peer can't be built.
 pub fn compare(options: &Options) -> Result<Section> {
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&Builder::Host)?;
+    let program = build::furlong(&Builder::Host)?;
     let mut entrants = Vec::new();
     let mut pairs = Vec::new();
     for (weights, format) in [("q4", "Q4_0"), ("q8", "Q8_0")] {

@@ -3,7 +3,7 @@
 use super::process::{self, number};
 use super::samples::{Entrant, Figures, Pair, in_turns, ratio_table};
 use super::{Options, Section};
-use crate::board::Board;
+use crate::board::Builder;
 use crate::models::{self, Base};
 use crate::test::parity;
 use crate::{build, python, workspace};
@@ -23,10 +23,10 @@ pub fn compare(options: &Options) -> Result<Section> {
     // The quantiser's file is one of the references of the tests.
     parity::prepare()?;
     let int8 = models::folder()?.join("references/minilm/int8.onnx");
-    let exporter = models::exporter()?;
+    let exporter = models::exporter(&Builder::Host)?;
     let f32 = models::export(&exporter, Base::MiniLm, "f32")?;
     let q8 = models::export(&exporter, Base::MiniLm, "q8")?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let program = build::furlong(&Builder::Host)?;
     let script = workspace::root()?.join("targets/xtask/peers/onnxruntime_encoder.py");
     let python = python::peers()?;
 

@@ -3,7 +3,7 @@
 use super::process::{self, Ran, number};
 use super::samples::{Entrant, Figures, Pair, in_turns, ratio_table};
 use super::{Options, Section, llama};
-use crate::board::Board;
+use crate::board::Builder;
 use crate::build;
 use crate::models::{self, Base};
 use anyhow::{Context, Result};
@@ -29,8 +29,8 @@ const FIGURES: [(&str, &str); 4] = [
 /// # Errors
 /// When a peer can't be built.
 pub fn compare(options: &Options) -> Result<Section> {
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&Builder::Host)?;
+    let program = build::furlong(&Builder::Host)?;
     let completion = llama::build()?.join("llama-completion");
     let mut entrants = Vec::new();
     let mut pairs = Vec::new();

@@ -4,7 +4,7 @@
 
 use super::entrants::{self, Work};
 use super::{Section, llama, samples};
-use crate::board::{Board, Runner};
+use crate::board::{Board, Builder, Runner};
 use crate::models::{self, Base};
 use crate::shell::{self, say};
 use crate::{build, workspace};
@@ -51,9 +51,9 @@ pub fn compare(board: &str) -> Result<Section> {
             "{id}: instructions are counted on emulated boards only; leave --board out to measure time here"
         );
     };
-    let exporter = models::exporter()?;
+    let exporter = models::exporter(&Builder::Host)?;
     let counter = Counter::new(&board)?;
-    let furlong = build::furlong(&board)?;
+    let furlong = build::furlong(&board.builder()?)?;
     let llama_bench = llama::build_for(cpu)?;
     let mut rows = Vec::new();
     for (weights, format) in [("q4", "Q4_0"), ("q8", "Q8_0")] {

@@ -1,7 +1,7 @@
 //! Perplexity on one text: ours beside llama.cpp's, each format against its own f32.
 
 use super::{Options, Section, llama};
-use crate::board::Board;
+use crate::board::Builder;
 use crate::models::{self, Base};
 use crate::shell::say;
 use crate::test::parity::perplexity_of;
@@ -14,8 +14,8 @@ use anyhow::Result;
 /// When a model can't be made or run.
 pub fn compare(_: &Options) -> Result<Section> {
     let text = fetch::english_text()?;
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&Builder::Host)?;
+    let program = build::furlong(&Builder::Host)?;
     let mut rows = Vec::new();
     for weights in ["f32", "q8", "q4"] {
         say(format!("peers: perplexity of furlong {weights}"));

@@ -3,7 +3,7 @@
 use super::entrants::{self, SPEED, Work};
 use super::samples::{Entrant, Pair, in_turns, ratio_table};
 use super::{Options, Section};
-use crate::board::{Board, Builder};
+use crate::board::Builder;
 use crate::models::{self, Base};
 use crate::{build, python, workspace};
 use anyhow::{Context, Result};
@@ -31,8 +31,8 @@ const COMPARED: [(&str, &str, &[&str]); 3] = [
 /// # Errors
 /// When a peer can't be built. One that can't run a model is listed with its reason.
 pub fn compare(options: &Options) -> Result<Section> {
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&Builder::Host)?;
+    let program = build::furlong(&Builder::Host)?;
     let stock = Builder::Host.programs("build", &["--bin", "stock-tract"])?;
     let stock = stock
         .into_iter()

@@ -3,7 +3,7 @@
 use super::entrants::{self, Work};
 use super::samples::{Entrant, Figures, Pair, in_turns, ratio_table};
 use super::{Options, Section};
-use crate::board::Board;
+use crate::board::Builder;
 use crate::build;
 use crate::models::{self, Base};
 use anyhow::Result;
@@ -18,8 +18,8 @@ const FIGURES: [(&str, &str); 2] = [("prefill_ms", "prompt, ms"), ("decode_ms", 
 /// # Errors
 /// When a peer can't be built.
 pub fn compare(options: &Options) -> Result<Section> {
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&Builder::Host)?;
+    let program = build::furlong(&Builder::Host)?;
     let loads: &[bool] = if options.busy {
         &[false, true]
     } else {

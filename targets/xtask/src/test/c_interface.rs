@@ -2,6 +2,7 @@
 //!
 //! Linked by itself the library is the executor and nothing else: so its size is checked here, and that nothing in it panics.
 
+use super::host;
 use super::report::Outcome;
 use crate::board::Board;
 use crate::flash::{self, Contents, Sizes};
@@ -90,7 +91,7 @@ pub fn run() -> Result<Outcome> {
     ));
     all.add(Outcome::passed());
 
-    let furlong = build::furlong(&Board::load("host")?)?;
+    let furlong = build::furlong(&host::BUILDER)?;
     let plan = flash::plan(&furlong, &board, None, SIZES, "built-in-c")?;
     let program = example(&folder, &library, &plan.file)?;
     let said = shell::capture(&mut bare_metal::command(&board, &program, "answer", None)?)?;

@@ -1,6 +1,7 @@
 //! Every export judged by others: onnx checks its form, ONNX Runtime runs it, whole and in chunks, and what the small checkpoints
 //! in tests/golden gave in the transformers library is what their exports must give.
 
+use super::host;
 use super::report::Outcome;
 use crate::models::{self, Base};
 use crate::shell::{self, say};
@@ -27,7 +28,7 @@ const WEIGHTS: [&str; 4] = ["f32", "f16", "q8", "q4"];
 /// # Errors
 /// When an export fails, or the script ends before it has checked anything.
 pub fn check() -> Result<Outcome> {
-    let exporter = models::exporter()?;
+    let exporter = models::exporter(&host::BUILDER)?;
     let mut arguments = Vec::new();
     for (base, weights) in REAL {
         let folder = models::export(&exporter, base, weights)?;

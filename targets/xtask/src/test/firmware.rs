@@ -3,6 +3,7 @@
 //!
 //! The model is tests/firmware/tiny, which answers nonsense but fits everywhere.
 
+use super::host;
 use super::report::Outcome;
 use crate::board::{Board, Runner};
 use crate::flash::{self, Build, Contents, Planned, Sizes};
@@ -58,7 +59,7 @@ const PROMPTS: [&str; 5] = [
 pub fn boards() -> Result<Outcome> {
     packages::ensure(&[packages::EMULATORS])?;
     flash::lint(&Board::load(REFERENCE)?)?;
-    let furlong = build::furlong(&Board::load("host")?)?;
+    let furlong = build::furlong(&host::BUILDER)?;
     let mut all = Outcome::passed();
     for (weights, chosen) in WEIGHTS {
         let model = export(weights)?;
@@ -94,7 +95,7 @@ pub fn boards() -> Result<Outcome> {
 
 /// The small model as an ONNX folder.
 fn export(weights: &str) -> Result<PathBuf> {
-    let exporter = models::exporter()?;
+    let exporter = models::exporter(&host::BUILDER)?;
     let folder = models::folder()?.join(format!("tiny-{weights}"));
     let stamp = folder.with_extension("made-by.txt");
     let made_by = fetch::digest(&exporter)?;

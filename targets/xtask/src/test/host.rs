@@ -1,13 +1,13 @@
 //! What is checked on this machine: form, warnings, and every crate's tests.
 
 use super::report::{self, Outcome};
-use crate::board::Builder;
+use crate::board::{Builder, TRAINING};
 use crate::{packages, test, toolchain, workspace};
 use anyhow::Result;
 use std::process::Command;
 
-/// Training is checked too, on the processor. The Vulkan path takes another ten minutes to build: it is a step of its own.
-const TRAINING: &str = "--features=furlong-fine-tune/train";
+/// What all steps build with: so nothing is built twice.
+pub const BUILDER: Builder = Builder::HostWithTraining;
 
 fn cargo(args: &[&str]) -> Result<Command> {
     let mut command = Command::new("cargo");
@@ -64,8 +64,8 @@ pub fn no_std() -> Result<Outcome> {
 
 /// Every crate's tests.
 pub fn tests() -> Result<Outcome> {
-    let mut command = Builder::Host.cargo("test")?;
-    command.args(["--no-fail-fast", TRAINING]);
+    let mut command = BUILDER.cargo("test")?;
+    command.arg("--no-fail-fast");
     test::parity::environment(&mut command)?;
     report::rust_tests("host", &mut command)
 }

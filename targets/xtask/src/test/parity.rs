@@ -1,9 +1,9 @@
 //! Real models against ONNX Runtime and between processors. What the tests in `tests/` read is made here: exports and
 //! references under one folder, which `FURLONG_MODELS` names.
 
-use super::exports;
 use super::report::{self, Outcome};
-use crate::board::{Board, Builder};
+use super::{exports, host};
+use crate::board::Board;
 use crate::models::{self, Base};
 use crate::shell::{self, say};
 use crate::{build, fetch, python, workspace};
@@ -24,7 +24,7 @@ pub fn environment(command: &mut Command) -> Result<()> {
 
 /// Fetches and exports the models, and lets ONNX Runtime say what it makes of them.
 pub fn prepare() -> Result<Outcome> {
-    let exporter = models::exporter()?;
+    let exporter = models::exporter(&host::BUILDER)?;
     let decoder = models::export(&exporter, Base::SmolLm2, "f32")?;
     models::export(&exporter, Base::SmolLm2, "q8")?;
     models::export(&exporter, Base::SmolLm2, "q4")?;
@@ -43,7 +43,7 @@ pub fn prepare() -> Result<Outcome> {
 pub fn host() -> Result<Outcome> {
     let mut all = exports::check()?;
     prepare()?;
-    let mut record = tests(&Builder::Host, "smollm2")?;
+    let mut record = tests("smollm2")?;
     report::rust_tests(
         "record",
         record.arg("is_the_same").env("FURLONG_RECORD", "1"),
@@ -53,10 +53,7 @@ pub fn host() -> Result<Outcome> {
         ("parity-minilm", "minilm"),
         ("resident", "resident"),
     ] {
-        all.add(report::rust_tests(
-            suite,
-            &mut tests(&Builder::Host, file)?,
-        )?);
+        all.add(report::rust_tests(suite, &mut tests(file)?)?);
     }
     Ok(all)
 }
@@ -89,8 +86,8 @@ pub fn aarch64() -> Result<Outcome> {
 
 /// Perplexity of the quantised models against that of f32.
 pub fn perplexity() -> Result<Outcome> {
-    let exporter = models::exporter()?;
-    let program = build::furlong(&Board::load("host")?)?;
+    let exporter = models::exporter(&host::BUILDER)?;
+    let program = build::furlong(&host::BUILDER)?;
     let text = fetch::english_text()?;
     let mut all = Outcome::passed();
     let base = perplexity_of(
@@ -146,8 +143,8 @@ pub fn perplexity_of(program: &Path, model: &Path, text: &Path) -> Result<Perple
 }
 
 /// The ignored tests of one file in `tests/tests`: those that read models.
-fn tests(builder: &Builder, file: &str) -> Result<Command> {
-    let mut command = builder.cargo("test")?;
+fn tests(file: &str) -> Result<Command> {
+    let mut command = host::BUILDER.cargo("test")?;
     command.args(["--test", file, "--", "--ignored"]);
     environment(&mut command)?;
     Ok(command)
