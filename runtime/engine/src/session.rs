@@ -197,6 +197,18 @@ impl Session {
         })
     }
 
+    /// Reads tokens, and puts the logits after each into `rows`, `[tokens, vocab_size]`.
+    ///
+    /// # Errors
+    /// As [`Session::extend`].
+    pub fn extend_into(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), Error> {
+        rows.clear();
+        rows.reserve_exact(tokens.len() * self.model.inner.vocab_size);
+        self.read(tokens, true, |session, hidden, _| {
+            session.head(floats(hidden)?, columns(hidden), rows)
+        })
+    }
+
     /// Forgets all tokens from the `len`-th on; nothing happens if there are fewer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -321,12 +333,11 @@ impl Session {
 
     /// Computes the logits of the last position.
     fn last_logits(&mut self, hidden: &Tensor) -> TractResult<()> {
-        let values = floats(hidden)?;
-        let columns = hidden.shape().last().copied().unwrap_or(0);
+        let (values, columns) = (floats(hidden)?, columns(hidden));
         let last = values
             .get(values.len().saturating_sub(columns)..)
             .unwrap_or_default();
-        self.head(last, 1)
+        self.keep_head(last, columns)
     }
 
     /// Computes the logits of every position, some at a time.
@@ -335,12 +346,11 @@ impl Session {
         hidden: &Tensor,
         visit: &mut impl FnMut(usize, &[f32]),
     ) -> TractResult<()> {
-        let values = floats(hidden)?;
-        let columns = hidden.shape().last().copied().unwrap_or(0).max(1);
+        let (values, columns) = (floats(hidden)?, columns(hidden));
         let mut position = self.len - values.len() / columns;
         for rows in values.chunks(columns * HEAD_ROWS) {
             let count = rows.len() / columns;
-            self.head(rows, count)?;
+            self.keep_head(rows, columns)?;
             for logits in self.logits.chunks(self.logits.len() / count.max(1)) {
                 visit(position, logits);
                 position += 1;
@@ -349,25 +359,40 @@ impl Session {
         Ok(())
     }
 
-    /// Applies the output layer to `count` rows, where it isn't part of the graph.
-    fn head(&mut self, rows: &[f32], count: usize) -> TractResult<()> {
+    /// [`Session::head`], whose results are what the session keeps.
+    fn keep_head(&mut self, rows: &[f32], columns: usize) -> TractResult<()> {
+        let mut logits = std::mem::take(&mut self.logits);
+        logits.clear();
+        let done = self.head(rows, columns, &mut logits);
+        self.logits = logits;
+        done
+    }
+
+    /// Applies the output layer to rows of `columns` numbers, where it isn't part of the graph; appends to `logits`.
+    fn head(&mut self, rows: &[f32], columns: usize, logits: &mut Vec<f32>) -> TractResult<()> {
         let inner = &*self.model.inner;
         let Some(head) = &inner.head else {
-            self.logits.clear();
-            self.logits.extend_from_slice(rows);
+            logits.extend_from_slice(rows);
             return Ok(());
         };
-        self.logits.resize(count * head.rows(), 0.0);
+        let (count, before) = (rows.len() / columns, logits.len());
+        logits.resize(before + count * head.rows(), 0.0);
+        let logits = logits.get_mut(before..).unwrap_or_default();
         let adapter = self.adapter.as_ref().and_then(|a| a.layers().head());
         let (scratch, pool) = (&mut self.scratch, &inner.machine.pool);
         let start = self.recorder.as_ref().map(|_| Instant::now());
-        head.apply(rows, count, &mut self.logits, scratch, adapter, pool)
+        head.apply(rows, count, logits, scratch, adapter, pool)
             .map_err(|error| format_err!("the output layer: {error}"))?;
         if let (Some(recorder), Some(start)) = (&mut self.recorder, start) {
             recorder.head(start);
         }
         Ok(())
     }
+}
+
+/// The columns of an output, at least one.
+fn columns(output: &Tensor) -> usize {
+    output.shape().last().copied().unwrap_or(0).max(1)
 }
 
 fn floats(tensor: &Tensor) -> TractResult<&[f32]> {

@@ -335,8 +335,9 @@ impl KvAttention {
     ) -> TractResult<TValue> {
         let (operands, tokens) = self.operands(inputs)?;
         let first = state.cache.len();
+        let fits = state.cache.reserve(tokens);
         ensure!(
-            state.cache.reserve(tokens),
+            fits.context("making room for keys and values")?,
             "the cache is full: {first} tokens are in, {tokens} more don't fit"
         );
         let columns = self.spec.query_columns();

@@ -1,13 +1,16 @@
 //! Keys and values of the tokens so far, of one layer of one session.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytemuck::Pod;
 use furlong_core::attention::{
     Q8_POSITIONS, Q8Groups, narrow_to_f16, q8_columns, q8_scales, store_key, store_value,
 };
 use furlong_core::{Floats, Isa, f16};
 
+use super::pages::Pages;
 use crate::KvFormat;
 
 type CoreError = furlong_core::Error;
@@ -38,11 +41,11 @@ pub(crate) struct KvCache {
 #[derive(Debug, Clone)]
 enum Store {
     Q8 {
-        codes: Arc<Vec<i8>>,
-        scales: Arc<Vec<f32>>,
+        codes: Arc<Pages<i8>>,
+        scales: Arc<Pages<f32>>,
     },
-    F16(Arc<Vec<f16>>),
-    F32(Arc<Vec<f32>>),
+    F16(Arc<Pages<f16>>),
+    F32(Arc<Pages<f32>>),
 }
 
 /// One head's keys or values, `[positions, head_dim]`.
@@ -114,38 +117,37 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
-    /// Makes room for `tokens` more positions; `false` when there may not be so many.
-    pub(crate) fn reserve(&mut self, tokens: usize) -> bool {
+    /// Makes room for `tokens` more positions, in memory that is this cache's alone; `false` when there may not be so many.
+    ///
+    /// # Errors
+    /// When the system has no more memory.
+    pub(crate) fn reserve(&mut self, tokens: usize) -> io::Result<bool> {
         let Some(needed) = self
             .len
             .checked_add(tokens)
             .filter(|&needed| needed <= self.limit)
         else {
-            return false;
+            return Ok(false);
         };
-        if needed > self.capacity {
-            let doubled = self.capacity.saturating_mul(2).max(FIRST_CAPACITY);
-            let capacity = needed.max(doubled.min(self.limit));
-            let capacity = capacity.next_multiple_of(Q8_POSITIONS);
-            let (dim, heads) = (self.head_dim, self.kv_heads);
-            let (len, old) = (self.len.next_multiple_of(Q8_POSITIONS), self.capacity);
-            for store in [&mut self.keys, &mut self.values] {
-                match store {
-                    Store::Q8 { codes, scales } => {
-                        *codes = grown(codes, q8_columns(dim), len, old, capacity, heads, 0);
-                        *scales = grown(scales, q8_scales(dim), len, old, capacity, heads, 0.0);
-                    }
-                    Store::F16(values) => {
-                        *values = grown(values, dim, len, old, capacity, heads, f16::ZERO);
-                    }
-                    Store::F32(values) => {
-                        *values = grown(values, dim, len, old, capacity, heads, 0.0);
-                    }
-                }
-            }
-            self.capacity = capacity;
+        let mut capacity = self.capacity;
+        if needed > capacity {
+            let doubled = capacity.saturating_mul(2).max(FIRST_CAPACITY);
+            capacity = needed.max(doubled.min(self.limit));
+            capacity = capacity.next_multiple_of(Q8_POSITIONS);
         }
-        true
+        for store in [&mut self.keys, &mut self.values] {
+            if capacity > self.capacity || store.is_shared() {
+                let rows = Rows {
+                    heads: self.kv_heads,
+                    dim: self.head_dim,
+                    len: self.len.next_multiple_of(Q8_POSITIONS),
+                    capacity: self.capacity,
+                };
+                *store = store.moved(rows, capacity)?;
+            }
+        }
+        self.capacity = capacity;
+        Ok(true)
     }
 
     /// The places of `tokens` new tokens, at least `at_once` of one head each (the first and the last may have fewer). There
@@ -284,15 +286,46 @@ fn cut<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
     first
 }
 
+/// What of a store is filled, and how.
+#[derive(Clone, Copy)]
+struct Rows {
+    heads: usize,
+    dim: usize,
+    /// Positions that are filled, in whole groups.
+    len: usize,
+    /// Positions there is room for.
+    capacity: usize,
+}
+
 impl Store {
+    fn is_shared(&mut self) -> bool {
+        match self {
+            Store::Q8 { codes, scales } => {
+                Arc::get_mut(codes).is_none() || Arc::get_mut(scales).is_none()
+            }
+            Store::F16(values) => Arc::get_mut(values).is_none(),
+            Store::F32(values) => Arc::get_mut(values).is_none(),
+        }
+    }
+
+    /// The filled positions in other memory, with room for `capacity`.
+    fn moved(&self, rows: Rows, capacity: usize) -> io::Result<Store> {
+        Ok(match self {
+            Store::Q8 { codes, scales } => Store::Q8 {
+                codes: moved(codes, q8_columns(rows.dim), rows, capacity)?,
+                scales: moved(scales, q8_scales(rows.dim), rows, capacity)?,
+            },
+            Store::F16(values) => Store::F16(moved(values, rows.dim, rows, capacity)?),
+            Store::F32(values) => Store::F32(moved(values, rows.dim, rows, capacity)?),
+        })
+    }
+
+    /// All of it, to be written to; nothing of what is shared, which [`KvCache::reserve`] leaves none of.
     fn place(&mut self) -> Place<'_> {
         match self {
-            Store::Q8 { codes, scales } => Place::Q8(
-                Arc::make_mut(codes).as_mut_slice(),
-                Arc::make_mut(scales).as_mut_slice(),
-            ),
-            Store::F16(values) => Place::F16(Arc::make_mut(values).as_mut_slice()),
-            Store::F32(values) => Place::F32(Arc::make_mut(values).as_mut_slice()),
+            Store::Q8 { codes, scales } => Place::Q8(whole(codes), whole(scales)),
+            Store::F16(values) => Place::F16(whole(values)),
+            Store::F32(values) => Place::F32(whole(values)),
         }
     }
 
@@ -313,27 +346,29 @@ fn part<T>(values: &[T], range: Range<usize>) -> &[T] {
     values.get(range).unwrap_or_default()
 }
 
-/// Moves each head's filled positions to memory with room for more.
-fn grown<T: Copy>(
+fn whole<T: Pod>(values: &mut Arc<Pages<T>>) -> &mut [T] {
+    let values = Arc::get_mut(values);
+    values.map(|values| &mut **values).unwrap_or_default()
+}
+
+/// Each head's filled positions, `width` numbers each, in memory with room for `capacity`.
+fn moved<T: Pod>(
     values: &[T],
-    row: usize,
-    len: usize,
-    old_capacity: usize,
+    width: usize,
+    rows: Rows,
     capacity: usize,
-    heads: usize,
-    zero: T,
-) -> Arc<Vec<T>> {
-    let mut larger = vec![zero; heads * capacity * row];
-    for head in 0..heads {
-        let from = head * old_capacity * row;
-        let to = head * capacity * row;
-        let old = values.get(from..from + len * row);
-        let new = larger.get_mut(to..to + len * row);
+) -> io::Result<Arc<Pages<T>>> {
+    let mut larger = Pages::zeroed(rows.heads * capacity * width)?;
+    for head in 0..rows.heads {
+        let from = head * rows.capacity * width;
+        let to = head * capacity * width;
+        let old = values.get(from..from + rows.len * width);
+        let new = larger.get_mut(to..to + rows.len * width);
         if let (Some(old), Some(new)) = (old, new) {
             new.copy_from_slice(old);
         }
     }
-    Arc::new(larger)
+    Ok(Arc::new(larger))
 }
 
 #[cfg(test)]
@@ -341,7 +376,7 @@ mod tests {
     use super::*;
 
     fn fill(cache: &mut KvCache, tokens: usize, base: f32) {
-        assert!(cache.reserve(tokens));
+        assert!(cache.reserve(tokens).unwrap());
         for mut slot in cache.slots(tokens, 7) {
             for (index, token) in slot.tokens.clone().enumerate() {
                 let number = base + token as f32 + slot.head as f32 * 0.5;
@@ -379,7 +414,11 @@ mod tests {
     /// A cache that got everything at once.
     fn filled(format: KvFormat, parts: &[(usize, f32)]) -> KvCache {
         let mut cache = KvCache::new(format, 2, 2, 200);
-        assert!(cache.reserve(parts.iter().map(|part| part.0).sum()));
+        assert!(
+            cache
+                .reserve(parts.iter().map(|part| part.0).sum())
+                .unwrap()
+        );
         parts
             .iter()
             .for_each(|&(tokens, base)| fill(&mut cache, tokens, base));
@@ -407,8 +446,8 @@ mod tests {
             let other = filled(format, &[(96, 0.0), (4, 1000.0), (12, 2000.0)]);
             assert!(same(&cache, &other) && !same(&cache, &expected));
             assert!(same(&fork, &expected));
-            assert!(!cache.reserve(89));
-            assert!(cache.reserve(88));
+            assert!(!cache.reserve(89).unwrap());
+            assert!(cache.reserve(88).unwrap());
         }
     }
 }

@@ -10,6 +10,7 @@ mod int8_linear;
 mod kv_attention;
 mod kv_cache;
 mod norm;
+mod pages;
 mod placeholder;
 mod quant_gather;
 mod quant_linear;

@@ -29,15 +29,11 @@ pub trait TokenModel {
     /// Whatever the model fails at, a full context among it.
     fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], Error>;
 
-    /// Appends tokens; calls `visit` with the logits `[vocab]` that follow each, in order.
+    /// Appends tokens; puts the logits that follow each into `rows`, `[tokens, vocab]`.
     ///
     /// # Errors
     /// As [`TokenModel::extend`].
-    fn extend_each(
-        &mut self,
-        tokens: &[u32],
-        visit: impl FnMut(&[f32]) + Send,
-    ) -> Result<(), Error>;
+    fn extend_each(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), Error>;
 
     /// Forgets all but the first `len` tokens.
     fn truncate(&mut self, len: usize);
@@ -51,12 +47,8 @@ impl TokenModel for Session {
         Session::extend(self, tokens)
     }
 
-    fn extend_each(
-        &mut self,
-        tokens: &[u32],
-        mut visit: impl FnMut(&[f32]) + Send,
-    ) -> Result<(), Error> {
-        self.extend_all(tokens, |_, logits| visit(logits))
+    fn extend_each(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), Error> {
+        self.extend_into(tokens, rows)
     }
 
     fn truncate(&mut self, len: usize) {
@@ -370,11 +362,7 @@ impl<'a, M: TokenModel> Generator<'a, M> {
         }
         stats.proposed += self.guess.len();
         let tokens = [&[token], self.guess.as_slice()].concat();
-        let logits = &mut self.logits;
-        logits.clear();
-        let read = self
-            .model
-            .extend_each(&tokens, |row| logits.extend_from_slice(row));
+        let read = self.model.extend_each(&tokens, &mut self.logits);
         if read.is_err() {
             self.guess.clear();
         }

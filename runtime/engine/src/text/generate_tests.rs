@@ -33,13 +33,10 @@ impl TokenModel for Parrot {
         Ok(&self.logits)
     }
 
-    fn extend_each(
-        &mut self,
-        tokens: &[u32],
-        mut visit: impl FnMut(&[f32]) + Send,
-    ) -> Result<(), Error> {
-        for &token in tokens {
-            visit(self.extend(&[token])?);
+    fn extend_each(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), Error> {
+        rows.clear();
+        for token in tokens {
+            rows.extend_from_slice(self.extend(&[*token])?);
         }
         Ok(())
     }
@@ -243,14 +240,11 @@ impl TokenModel for Rhymes {
         Ok(&self.logits)
     }
 
-    fn extend_each(
-        &mut self,
-        tokens: &[u32],
-        mut visit: impl FnMut(&[f32]) + Send,
-    ) -> Result<(), Error> {
+    fn extend_each(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), Error> {
         let passes = self.passes + 1;
-        for &token in tokens {
-            visit(self.extend(&[token])?);
+        rows.clear();
+        for token in tokens {
+            rows.extend_from_slice(self.extend(&[*token])?);
         }
         self.passes = passes;
         Ok(())

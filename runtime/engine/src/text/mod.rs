@@ -8,6 +8,7 @@
 //! 4. [`StreamDecoder`] turns each new token into text, never splitting a character.
 //! 5. [`StopStrings`] lets the text through until one of the strings that end it turns up.
 
+mod byte_pairs;
 mod generate;
 mod likelihood;
 mod lookup;

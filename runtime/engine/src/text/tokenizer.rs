@@ -10,6 +10,7 @@ use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
 };
 
+use super::byte_pairs::BytePairs;
 use super::pieces::Pieces;
 use super::stream::StreamDecoder;
 use super::template::token_text;
@@ -24,7 +25,7 @@ pub(super) const TOKENIZER_LIMIT: u64 = 128 << 20;
 #[derive(Debug)]
 pub struct Tokenizer {
     path: PathBuf,
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     pieces: Pieces,
     special: BTreeSet<u32>,
     bos: Option<u32>,
@@ -38,14 +39,42 @@ struct Ends {
     post_processor: Option<Value>,
 }
 
-/// A tokenizer whose model is byte-pair encoding.
-type PairTokenizer = TokenizerImpl<
-    BPE,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    DecoderWrapper,
->;
+/// The crate's tokenizer around a model of one kind.
+type Around<M> =
+    TokenizerImpl<M, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// The crate's tokenizer around our model, where that knows all the file asks for, or around the crate's own.
+#[derive(Debug)]
+pub(super) enum Inner {
+    Lean(Box<Around<BytePairs>>),
+    Any(Box<tokenizers::Tokenizer>),
+}
+
+/// Calls a method of either.
+macro_rules! inner {
+    ($tokenizer:expr, $inner:ident => $call:expr) => {
+        match $tokenizer {
+            Inner::Lean($inner) => $call,
+            Inner::Any($inner) => $call,
+        }
+    };
+}
+
+impl Inner {
+    /// Reads a `tokenizer.json`.
+    pub(super) fn from_bytes(bytes: &[u8]) -> tokenizers::Result<Inner> {
+        if let Ok(lean) = serde_json::from_slice(bytes) {
+            return Ok(Inner::Lean(Box::new(lean)));
+        }
+        // A vocabulary whose kind isn't known yet is read by way of two trees of JSON.
+        Ok(Inner::Any(Box::new(
+            match serde_json::from_slice::<Around<BPE>>(bytes) {
+                Ok(pairs) => pairs.into(),
+                Err(_) => tokenizers::Tokenizer::from_bytes(bytes)?,
+            },
+        )))
+    }
+}
 
 impl Tokenizer {
     /// Loads `tokenizer.json` from a model folder, and the ids that end a text from `generation_config.json`,
@@ -101,18 +130,16 @@ impl Tokenizer {
                 .map_err(|reason| Error::invalid(path, "post_processor", reason))?;
         }
         let inner = guarded(path, "tokenizer", || {
-            // A vocabulary whose kind isn't known yet is read by way of two trees of JSON: most are of this kind.
-            let mut inner = match serde_json::from_slice::<PairTokenizer>(bytes) {
-                Ok(inner) => inner.into(),
-                Err(_) => tokenizers::Tokenizer::from_bytes(bytes)?,
-            };
+            let mut inner = Inner::from_bytes(bytes)?;
             // Both are for batches of training data, and a stranger's file may ask for any length.
-            inner.with_padding(None);
-            inner.with_truncation(None)?;
+            inner!(&mut inner, inner => {
+                inner.with_padding(None);
+                inner.with_truncation(None)?;
+            });
             Ok(inner)
         })?;
-        let special = inner
-            .get_added_tokens_decoder()
+        let added = inner!(&inner, inner => inner.get_added_tokens_decoder());
+        let special = added
             .iter()
             .filter(|(_, token)| token.special)
             .map(|(&id, _)| id)
@@ -134,11 +161,8 @@ impl Tokenizer {
     /// A tokenizer that can't represent the text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, Error> {
         guarded(&self.path, "encoding a text", || {
-            Ok(self
-                .inner
-                .encode_fast(text, add_special)?
-                .get_ids()
-                .to_vec())
+            let encoding = inner!(&self.inner, inner => inner.encode_fast(text, add_special)?);
+            Ok(encoding.get_ids().to_vec())
         })
     }
 
@@ -148,9 +172,11 @@ impl Tokenizer {
     /// # Errors
     /// A tokenizer whose decoder fails on these ids.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
-        guarded(&self.path, "decoding tokens", || {
-            self.inner.decode(ids, skip_special)
-        })
+        guarded(
+            &self.path,
+            "decoding tokens",
+            || inner!(&self.inner, inner => inner.decode(ids, skip_special)),
+        )
     }
 
     /// A decoder for a text that arrives one token at a time, without its special tokens.
@@ -162,17 +188,17 @@ impl Tokenizer {
 
     /// The id of a token, special ones included.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        inner!(&self.inner, inner => inner.token_to_id(token))
     }
 
     /// The token with this id, as the vocabulary writes it.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        inner!(&self.inner, inner => inner.id_to_token(id))
     }
 
     /// How many tokens the vocabulary has, added ones included.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        inner!(&self.inner, inner => inner.get_vocab_size(true))
     }
 
     /// Whether this token is a marker rather than text.

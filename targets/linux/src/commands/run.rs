@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use furlong::machine::memory;
 use furlong_runtime::text::{
     ChatTemplate, FinishReason, GenerateOptions, Generation, Generator, Message, Tokenizer,
 };
@@ -156,7 +157,12 @@ fn answer(
     }
     let mut generator = Generator::new(session, tokenizer);
     let answering = Answering::begin();
+    let mut is_first = true;
     let generation = generator.generate(prompt, options, answering.cancelled(), |piece| {
+        if std::mem::take(&mut is_first) {
+            // The prompt was turned to tokens and read: what did that won't be needed again.
+            memory::release_code();
+        }
         if args.json {
             return ControlFlow::Continue(());
         }
