@@ -36,9 +36,15 @@ fn right(commands: &[Command]) -> usize {
 /// The whole of docs/home-commands.md is measured on more; a sample keeps this test to seconds.
 #[test]
 fn held_out_phrasings_are_understood() {
-    let commands: Vec<Command> = Commands::new(Split::Test, 4).take(400).collect();
-    let right = right(&commands);
-    assert!(right >= 292, "{right} of {} are right", commands.len());
+    for (split, count, least) in [(Split::Test, 400, 380), (Split::Blind, 200, 158)] {
+        let commands: Vec<Command> = Commands::new(split, 4).take(count).collect();
+        let right = right(&commands);
+        assert!(
+            right >= least,
+            "{}: {right} of {count} are right",
+            split.name()
+        );
+    }
 }
 
 #[test]
@@ -49,5 +55,5 @@ fn commands_written_by_hand_are_understood_as_well_as_the_docs_say() {
         .collect();
     assert_eq!(commands.len(), 200);
     let right = right(&commands);
-    assert!(right >= 190, "{right} of {} are right", commands.len());
+    assert!(right >= 192, "{right} of {} are right", commands.len());
 }

@@ -1,6 +1,7 @@
 //! `fine-tune data home-commands` and `home-tokenizer`: what the built-in model learns from.
 
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,8 +15,9 @@ use crate::{interrupt, terminal};
 /// Make spoken-style home commands and their meaning in JSON, the data of the built-in model.
 #[derive(Args)]
 #[command(after_help = "Example:\n  \
-    fine-tune data home-commands --split train --count 100000 --out train.jsonl\n\n\
-    The same split, count and seed make the same file. No phrasing to measure by is one to learn from.\n\
+    fine-tune data home-commands --split train --count 100000 --out train.jsonl\n  \
+    fine-tune data home-commands --split test --count 2000 --without train.jsonl --out test.jsonl\n\n\
+    The same arguments make the same file. No phrasing to measure by is one to learn from.\n\
     Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 130 interrupted.")]
 pub struct HomeCommandsArguments {
     /// Whose phrasings to use.
@@ -27,6 +29,9 @@ pub struct HomeCommandsArguments {
     /// Another seed makes other commands.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// A file written before, none of whose texts is said again; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    without: Vec<PathBuf>,
     /// File to write: JSON lines of {"prompt", "completion"}.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -39,12 +44,12 @@ pub struct HomeCommandsArguments {
 enum SplitArgument {
     /// To learn from.
     Train,
-    /// To go on learning from, with more varied phrasings.
-    Varied,
-    /// To choose settings by.
+    /// To choose settings by: phrasings held out from training.
     Valid,
-    /// To measure by.
+    /// To measure by: phrasings held out from both.
     Test,
+    /// To measure by: phrasings of a grammar written without a look at those to learn from.
+    Blind,
 }
 
 /// Learn the tokenizer of the built-in model from its training split.
@@ -77,13 +82,18 @@ pub struct HomeTokenizerArguments {
 pub fn commands(arguments: &HomeCommandsArguments) -> Result<ExitCode> {
     let split = match arguments.split {
         SplitArgument::Train => Split::Train,
-        SplitArgument::Varied => Split::Varied,
         SplitArgument::Valid => Split::Valid,
         SplitArgument::Test => Split::Test,
+        SplitArgument::Blind => Split::Blind,
     };
+    let mut commands = Commands::new(split, arguments.seed);
+    for path in &arguments.without {
+        let said = prompts(path)?;
+        commands = commands.without(said.iter().map(String::as_str));
+    }
     let file = temporary(&arguments.out)?;
     let mut lines = BufWriter::new(&file);
-    let made = make(split, arguments.seed, arguments.count, |command| {
+    let made = make(commands, split, arguments.count, |command| {
         serde_json::to_writer(&mut lines, command)?;
         Ok(lines.write_all(b"\n")?)
     })?;
@@ -113,8 +123,9 @@ pub fn commands(arguments: &HomeCommandsArguments) -> Result<ExitCode> {
 /// # Errors
 /// A folder that can't be written.
 pub fn tokenizer(arguments: &HomeTokenizerArguments) -> Result<ExitCode> {
+    let source = Commands::new(Split::Train, arguments.seed);
     let mut commands = Vec::new();
-    let made = make(Split::Train, arguments.seed, arguments.count, |command| {
+    let made = make(source, Split::Train, arguments.count, |command| {
         commands.push(command.clone());
         Ok(())
     })?;
@@ -143,13 +154,12 @@ pub fn tokenizer(arguments: &HomeTokenizerArguments) -> Result<ExitCode> {
 
 /// Makes commands and hands each to `take`; false after Ctrl-C.
 fn make(
+    mut commands: Commands,
     split: Split,
-    seed: u64,
     count: u32,
     mut take: impl FnMut(&Command) -> Result<()>,
 ) -> Result<bool> {
     let bar = terminal::progress_bar(count as usize, "{bar:30} {pos}/{len} commands, {eta} left");
-    let mut commands = Commands::new(split, seed);
     for made in 0..count {
         if interrupt::is_requested() {
             return Ok(false);
@@ -165,6 +175,20 @@ fn make(
     }
     bar.finish_and_clear();
     Ok(true)
+}
+
+/// The prompts of a file of commands.
+fn prompts(path: &Path) -> Result<Vec<String>> {
+    let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
+    (1..)
+        .zip(BufReader::new(file).lines())
+        .map(|(number, line)| {
+            let command: Command = serde_json::from_str(&line?)
+                .map_err(|error| anyhow!("it is no {{\"prompt\", \"completion\"}}: {error}"))
+                .with_context(|| format!("{}, line {number}", path.display()))?;
+            Ok(command.prompt)
+        })
+        .collect()
 }
 
 fn interrupted() -> ExitCode {

@@ -1,15 +1,14 @@
-//! The phrasings of a split: read from its file, expanded at random, and asked whether they could have said something.
+//! Phrasings: read from a file, expanded at random, and asked whether they could have said something.
 //!
 //! A line is `intent[!] [*weight] [slot=value …]: pattern`; `!` marks what a request such as «could you» may stand before.
 //! In a pattern `(a|b|)` is one of several, `[a]` may be left out, and `{slot}` is filled in by [`slots`](super::slots)
 //! unless the file has defined it with `$slot = pattern`. `neutral`, `request` and `after` list what may stand before
 //! and after a command.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::Split;
 use crate::comparison::Random;
 
 /// The most pieces of a phrase that is looked for: a bit each.
@@ -44,7 +43,7 @@ pub(super) struct Line {
     pattern: Pattern,
 }
 
-/// The phrasings of a split.
+/// The phrasings of a file.
 #[derive(Debug)]
 pub(super) struct Grammar {
     lines: Vec<Line>,
@@ -57,17 +56,6 @@ pub(super) struct Grammar {
 }
 
 impl Grammar {
-    /// The grammar of `split`.
-    ///
-    /// # Panics
-    /// When the file in the source tree is no grammar: a test reads all of them.
-    pub(super) fn of(split: Split) -> Grammar {
-        match Grammar::parse(split.source()) {
-            Ok(grammar) => grammar,
-            Err(reason) => panic!("grammar/{}.txt: {reason}", split.name()),
-        }
-    }
-
     pub(super) fn parse(text: &str) -> Result<Grammar, String> {
         let lines: Vec<(usize, &str)> = (1..)
             .zip(text.lines().map(str::trim))
@@ -123,21 +111,54 @@ impl Grammar {
         &self.lines[0]
     }
 
+    /// The intents, each once.
+    #[cfg(test)]
+    pub(super) fn intents(&self) -> std::collections::BTreeSet<&str> {
+        self.lines.iter().map(|line| line.intent.as_str()).collect()
+    }
+}
+
+/// Tells whether a grammar could have said something.
+#[derive(Debug)]
+pub(super) struct Recogniser {
+    /// The pattern of each line, and all that can stand in it: few lines have every piece of a phrase.
+    lines: Vec<(HashSet<Piece>, Pattern)>,
+}
+
+impl Recogniser {
+    pub(super) fn new(grammar: Grammar) -> Recogniser {
+        let with_pieces = |line: Line| {
+            let mut pieces = HashSet::new();
+            gather(&line.pattern, &mut pieces);
+            (pieces, line.pattern)
+        };
+        Recogniser {
+            lines: grammar.lines.into_iter().map(with_pieces).collect(),
+        }
+    }
+
     /// Whether some line could have been this phrase.
     pub(super) fn derives(&self, phrase: &[Piece]) -> bool {
         if phrase.len() > MAX_PIECES {
             return false;
         }
         let whole = 1u64 << phrase.len();
-        self.lines
-            .iter()
-            .any(|line| ends(&line.pattern, phrase, 1) & whole != 0)
+        self.lines.iter().any(|(pieces, pattern)| {
+            phrase.iter().all(|piece| pieces.contains(piece))
+                && ends(pattern, phrase, 1) & whole != 0
+        })
     }
+}
 
-    /// The intents, each once.
-    #[cfg(test)]
-    pub(super) fn intents(&self) -> std::collections::BTreeSet<&str> {
-        self.lines.iter().map(|line| line.intent.as_str()).collect()
+/// Puts what stands in `pattern` into `pieces`.
+fn gather(pattern: &[Node], pieces: &mut HashSet<Piece>) {
+    for node in pattern {
+        match node {
+            Node::Piece(piece) => {
+                pieces.insert(piece.clone());
+            }
+            Node::Choice(choices) => choices.iter().for_each(|choice| gather(choice, pieces)),
+        }
     }
 }
 

@@ -6,16 +6,16 @@ use crate::{fetch, models, workspace};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What to make.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask home-model                                     a quarter of an hour on two cores
+  cargo xtask home-model                                     three quarters of an hour on two cores
   cargo xtask home-model --commands 20000 --out small        to see whether a change of the grammars works")]
 pub struct Options {
-    /// Plain commands to learn from first [default: as many as the recipe's data.json says, which the built-in model has seen]
+    /// Commands to learn from [default: as many as the recipe's data.json says, which the built-in model has seen]
     #[arg(long, value_name = "N")]
     commands: Option<u32>,
     /// Threads that train [default: one for each core]
@@ -23,7 +23,7 @@ pub struct Options {
     threads: Option<u32>,
     /// Where the exported model goes [default: into the source tree, where the program embeds it]
     #[arg(long)]
-    out: Option<std::path::PathBuf>,
+    out: Option<PathBuf>,
 }
 
 /// A data file of the recipe, as data.json has it.
@@ -38,7 +38,7 @@ struct Split {
     sha256: String,
 }
 
-/// Generates the data, learns the tokenizer, trains, exports, and measures on the test split and the list written by hand.
+/// Generates the data, learns the tokenizer, trains, exports, and measures on the held-out splits and the list written by hand.
 ///
 /// # Errors
 /// When one of those steps fails.
@@ -64,6 +64,8 @@ pub fn run(options: &Options) -> Result<()> {
     };
 
     let file = |split: &str| work.join(format!("{split}.jsonl"));
+    // No text of a file is in one made before it.
+    let mut earlier: Vec<PathBuf> = Vec::new();
     for mut split in splits(&recipe)? {
         let wanted = match options.commands {
             Some(commands) if split.name == "train" => {
@@ -77,9 +79,15 @@ pub fn run(options: &Options) -> Result<()> {
             fine_tune(&["data", "home-commands", "--split", &split.name])
                 .args(["--count", &split.count.to_string()])
                 .args(["--seed", &split.seed.to_string()])
+                .args(
+                    earlier
+                        .iter()
+                        .flat_map(|file| ["--without".as_ref(), file.as_os_str()]),
+                )
                 .arg("--out")
                 .arg(&file),
         )?;
+        earlier.push(file.clone());
         if wanted.is_some_and(|wanted| fetch::digest(&file).is_ok_and(|made| made != wanted)) {
             say(format!(
                 "home-model: {} is not what the built-in model was made from: the grammars have changed since",
@@ -94,16 +102,16 @@ pub fn run(options: &Options) -> Result<()> {
             .arg(&tokenizer),
     )?;
 
-    let (first, checkpoint) = (work.join("first"), work.join("home-commands"));
+    let checkpoint = work.join("home-commands");
     // A run that was broken off goes on; one that came to its end is made anew.
     if checkpoint.join("model.safetensors").is_file() {
-        for folder in [&first, &checkpoint].into_iter().filter(|f| f.is_dir()) {
-            fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
-        }
+        fs::remove_dir_all(&checkpoint)
+            .with_context(|| format!("removing {}", checkpoint.display()))?;
     }
-    // First plain phrasings from scratch, then varied ones. These keep what they end with: the loss on the validation split, by which
-    // training would choose, knows plain ones only.
-    train_step(&step, &fine_tune, options, &first, |train| {
+    let mut train = fine_tune(&["train"]);
+    if checkpoint.join("training").is_dir() {
+        train.arg("--resume");
+    } else {
         train
             .args(["--config".as_ref(), recipe.join("train.toml").as_os_str()])
             .arg("--architecture")
@@ -112,13 +120,11 @@ pub fn run(options: &Options) -> Result<()> {
             .arg(tokenizer.join("tokenizer.json"))
             .args(["--data".as_ref(), file("train").as_os_str()])
             .args(["--eval".as_ref(), file("valid").as_os_str()]);
-    })?;
-    train_step(&step, &fine_tune, options, &checkpoint, |train| {
-        train
-            .args(["--config".as_ref(), recipe.join("varied.toml").as_os_str()])
-            .args(["--base".as_ref(), first.as_os_str()])
-            .args(["--data".as_ref(), file("varied").as_os_str()]);
-    })?;
+        if let Some(threads) = options.threads {
+            train.args(["--threads", &threads.to_string()]);
+        }
+    }
+    step(train.arg("--out").arg(&checkpoint))?;
     copy(&recipe.join("README.md"), &checkpoint.join("README.md"))?;
 
     step(
@@ -142,32 +148,9 @@ pub fn run(options: &Options) -> Result<()> {
         &root.join("fine-tune/src/home_commands/hand-written.jsonl"),
         &[],
     )?;
+    evaluate(&file("blind"), &[])?;
     evaluate(&file("test"), &["--record"])?;
     Ok(())
-}
-
-/// Trains into `out` as `how` says, or goes on where a run was broken off.
-fn train_step<'a>(
-    step: &dyn Fn(&mut Command) -> Result<()>,
-    fine_tune: &dyn Fn(&[&'a str]) -> Command,
-    options: &Options,
-    out: &Path,
-    how: impl FnOnce(&mut Command),
-) -> Result<()> {
-    if out.join("model.safetensors").is_file() {
-        say(format!("home-model: reusing {}", out.display()));
-        return Ok(());
-    }
-    let mut train = fine_tune(&["train"]);
-    if out.join("training").is_dir() {
-        train.arg("--resume");
-    } else {
-        how(&mut train);
-        if let Some(threads) = options.threads {
-            train.args(["--threads", &threads.to_string()]);
-        }
-    }
-    step(train.arg("--out").arg(out))
 }
 
 /// The data files of the recipe.

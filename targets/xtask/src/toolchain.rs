@@ -43,11 +43,6 @@ impl CrossToolchain {
         }
         command.arg(subcommand).args(["--target", AARCH64]);
         command.env("CARGO_TARGET_DIR", &self.target);
-        // One static program that runs on any board, whatever C library is there.
-        command.env(
-            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-Ctarget-feature=+crt-static",
-        );
         Ok(command)
     }
 }
