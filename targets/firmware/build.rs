@@ -129,20 +129,22 @@ fn constants(board: &BoardFile, bare_metal: &BareMetal) -> Result<String> {
         )?;
     }
     if board.triple.starts_with("aarch64") {
-        let ranges: Vec<String> = [bare_metal.memory.flash, bare_metal.memory.ram]
+        let memory = bare_metal.memory;
+        let ranges: Vec<String> = [memory.flash, memory.ram, memory.plan()]
             .iter()
             .map(|region| format!("{:#x}..{:#x}", region.origin, region.origin + region.length))
             .collect();
         constant(
             "What is memory; everything else is devices.",
             "MEMORY",
-            "[core::ops::Range<u64>; 2]",
+            "[core::ops::Range<u64>; 3]",
             format!("[{}]", ranges.join(", ")),
         )?;
     }
     match env::var_os("FURLONG_PLAN").filter(|path| !path.is_empty()) {
-        None => text
-            .push_str("/// The plan: none is linked in.\npub static PLAN: Option<&[u8]> = None;\n"),
+        None => text.push_str(
+            "/// The plan: none is linked in.\npub fn plan() -> Option<&'static [u8]> {\n    None\n}\n",
+        ),
         Some(path) => {
             let path = fs::canonicalize(&path)
                 .with_context(|| format!("FURLONG_PLAN: {}", path.display()))?;
@@ -157,12 +159,23 @@ fn constants(board: &BoardFile, bare_metal: &BareMetal) -> Result<String> {
                     board.name
                 );
             }
+            // By the assembler: the compiler would carry a hundred megabytes through all its stages.
             writeln!(
                 text,
-                "#[repr(C, align(64))]\nstruct Aligned([u8; {length}]);\n\
-                 #[unsafe(link_section = \".plan\")]\n\
-                 static BYTES: Aligned = Aligned(*include_bytes!({path:?}));\n\
-                 /// The plan, where it lies in flash.\npub static PLAN: Option<&[u8]> = Some(&BYTES.0);"
+                "core::arch::global_asm!(\n\
+                 \".pushsection .plan, \\\"a\\\"\",\n\
+                 \".balign 64\",\n\
+                 \".global furlong_plan\",\n\
+                 \"furlong_plan:\",\n\
+                 concat!(\".incbin \\\"\", {path:?}, \"\\\"\"),\n\
+                 \".popsection\",\n\
+                 options(raw)\n\
+                 );\n\
+                 unsafe extern \"C\" {{\n    static furlong_plan: [u8; {length}];\n}}\n\
+                 /// The plan, where it lies in flash.\n\
+                 pub fn plan() -> Option<&'static [u8]> {{\n\
+                 \x20   // SAFETY: so many bytes are there, put there by the lines above, and nothing writes them.\n\
+                 \x20   Some(unsafe {{ &furlong_plan }})\n}}"
             )?;
         }
     }

@@ -4,6 +4,7 @@
 mod neon;
 
 use crate::math::{self, erf, exp, seldom_exp};
+use crate::pieces::pieces;
 use crate::vector::for_each_isa;
 use crate::{Error, Isa, MatrixMut, Operand};
 
@@ -74,8 +75,8 @@ fn each_row(
     out: &mut MatrixMut<'_>,
     work: impl Fn(&[f32], &[f32], &mut [f32]),
 ) {
-    let columns = out.columns().max(1);
-    let rows = gate.chunks_exact(columns).zip(up.chunks_exact(columns));
+    let columns = out.columns();
+    let rows = pieces(gate, columns).zip(pieces(up, columns));
     for (row, (gate, up)) in rows.enumerate() {
         if let Some(out) = out.row_mut(row) {
             work(gate, up, out);

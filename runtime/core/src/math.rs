@@ -1,5 +1,7 @@
 //! The few scalar functions that the standard library would give, each with one result on every machine.
 
+#[cfg(arm_dsp)]
+mod arm_exp;
 #[cfg(arm_fpu)]
 pub(crate) mod arm_fpu;
 
@@ -103,6 +105,20 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * (r * r) + r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3F80_0000));
     if x < EXP_LOWEST { 0.0 } else { p * power }
+}
+
+/// Replaces each number by `e^(x - from)` and adds those of lane `i` to `sums[i]`, in order.
+#[inline(always)]
+pub(crate) fn exp_sum_lanes(numbers: &mut [[f32; LANES]], from: f32, sums: &mut [f32; LANES]) {
+    #[cfg(arm_dsp)]
+    arm_exp::exp_sum(numbers, from, sums);
+    #[cfg(not(arm_dsp))]
+    for numbers in numbers {
+        for (sum, x) in sums.iter_mut().zip(numbers) {
+            *x = exp(*x - from);
+            *sum += *x;
+        }
+    }
 }
 
 /// [`exp`] where it is seldom called: each copy takes a hundred bytes of a microcontroller's flash, so there it is a function.

@@ -1,6 +1,6 @@
 //! Softmax of one row, in place.
 
-use crate::math::{LANES, exp, sum_lanes};
+use crate::math::{LANES, exp_sum_lanes, seldom_exp, sum_lanes};
 use crate::vector::for_each_isa;
 use crate::{Isa, argmax};
 
@@ -20,14 +20,9 @@ for_each_isa! {
     pub(crate) fn exp_sum(row: &mut [f32], max: f32) -> f32 {
         let mut lanes = [0.0; LANES];
         let (chunks, rest) = row.as_chunks_mut::<LANES>();
-        for chunk in chunks {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *x = exp(*x - max);
-                *lane += *x;
-            }
-        }
+        exp_sum_lanes(chunks, max, &mut lanes);
         for (lane, x) in lanes.iter_mut().zip(rest) {
-            *x = exp(*x - max);
+            *x = seldom_exp(*x - max);
             *lane += *x;
         }
         sum_lanes(lanes)

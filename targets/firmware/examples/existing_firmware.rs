@@ -29,7 +29,7 @@ async fn ask(session: &mut Session<'_, '_>, prompt: &str) -> Result<u32, PlanErr
 
 fn run() -> u8 {
     // In your firmware: `static PLAN: Aligned = …include_bytes!("model.plan")`, and an arena from a static.
-    let plan = Plan::check(board::PLAN.unwrap_or_default());
+    let plan = Plan::check(board::plan().unwrap_or_default());
     let session = plan.and_then(|plan| Session::new(plan, memory::arena()));
     let Ok(mut session) = session else { return 1 };
     let mut task = pin!(ask(&mut session, "turn on the light"));

@@ -9,5 +9,5 @@ furlong_firmware::main!(run);
 
 fn run() -> u8 {
     // Boards that have a watchdog running feed it here; none of ours start one.
-    serve(board::PLAN, || {})
+    serve(board::plan(), || {})
 }

@@ -118,8 +118,8 @@ pub fn attend(
         let out = out.row_mut(token).ok_or(Error::Length(Operand::Output))?;
         out.fill(0.0);
         let heads = queries
-            .chunks(HEADS * shape.head_dim)
-            .zip(out.chunks_mut(HEADS * shape.value_dim));
+            .chunks((HEADS * shape.head_dim).max(1))
+            .zip(out.chunks_mut((HEADS * shape.value_dim).max(1)));
         for (queries, out) in heads {
             match (keys, values) {
                 (Floats::F32(keys), Floats::F32(values)) if Feature::KvF32.is_built() => {

@@ -2,7 +2,7 @@
 
 use super::lanes::{F16, F32, Load, fma_lanes, padded};
 use super::{AttentionShape, HEADS};
-use crate::math::{LANES, exp, larger, largest_lane, seldom_exp, sum_lanes, tanh};
+use crate::math::{LANES, exp_sum_lanes, larger, largest_lane, seldom_exp, sum_lanes, tanh};
 use crate::vector::unrolled;
 use crate::{Isa, f16};
 use core::marker::PhantomData;
@@ -21,6 +21,9 @@ macro_rules! for_cache {
             v: &[$item],
             out: &mut [f32],
         ) {
+            // The caller knows that no width is 0; said again for the compiler, which doesn't look there.
+            let shape = &shape.positive();
+
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(shape: &AttentionShape, q: &[f32], k: &[$item], v: &[$item], out: &mut [f32]) {
@@ -213,12 +216,7 @@ pub(super) fn to_weights(scores: &mut [f32], largest: &mut f32, total: &mut f32)
     }
     let shrink = raise(largest, total, largest_lane(lanes));
     let mut lanes = [0f32; LANES];
-    for scores in scores.as_chunks_mut::<LANES>().0 {
-        for (lane, score) in lanes.iter_mut().zip(scores) {
-            *score = exp(*score - *largest);
-            *lane += *score;
-        }
-    }
+    exp_sum_lanes(scores.as_chunks_mut().0, *largest, &mut lanes);
     *total += sum_lanes(lanes);
     shrink
 }

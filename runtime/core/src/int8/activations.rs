@@ -6,6 +6,7 @@
 
 use crate::Isa;
 use crate::math::{LANES, ROUND};
+use crate::pieces::{pieces, pieces_mut};
 use crate::vector::for_each_isa;
 
 /// Bytes of a token's numbers: scale as f32, zero point and sum of codes as i32, and four to spare.
@@ -35,9 +36,7 @@ pub(super) fn prepare(
         Ranges::Token => None,
         Ranges::Tensor => Some(Scale::of(extent(isa, x))),
     };
-    let rows = x
-        .chunks_exact(columns.max(1))
-        .zip(codes.chunks_exact_mut(stride.max(1)));
+    let rows = pieces(x, columns).zip(pieces_mut(codes, stride));
     for ((x, codes), numbers) in rows.zip(numbers.as_chunks_mut::<TOKEN_BYTES>().0) {
         let scale = shared.unwrap_or_else(|| Scale::of(extent(isa, x)));
         let Some((codes, padding)) = codes.split_at_mut_checked(columns) else {

@@ -41,27 +41,24 @@ unsafe fn block_tile<
     tile: &Tile<'_>,
 ) {
     // SAFETY: the caller's promise.
-    unsafe { any_tile::<BITS, OFFSET, TOKENS>(tile, BLOCK) };
+    unsafe { any_tile::<BITS, TOKENS>(tile) };
 }
 
-/// All sizes of blocks in one function: flash is dear.
+/// All sizes of blocks, with offsets and without, in one function: flash is dear. The tile's shape tells them apart.
 ///
 /// # Safety
 /// See [`super::kernel::TileFn`].
 #[inline(never)]
-unsafe fn any_tile<const BITS: u8, const OFFSET: bool, const TOKENS: usize>(
-    tile: &Tile<'_>,
-    block: usize,
-) {
-    let codes = TOKENS * block * 2;
+unsafe fn any_tile<const BITS: u8, const TOKENS: usize>(tile: &Tile<'_>) {
+    let codes = TOKENS * tile.shape.parts * part_of(32) * 2;
     let groups = if TOKENS == 1 { 4 } else { 8 };
     // SAFETY: the caller's promise.
     unsafe {
         let mut rows = Rows::of(tile, codes + TOKENS * DSP_NUMBER_BYTES, codes, groups);
         if TOKENS == 1 {
-            one_token::<BITS, OFFSET>(&mut rows);
+            one_token::<BITS>(&mut rows);
         } else {
-            two_tokens::<BITS, OFFSET>(&mut rows);
+            two_tokens::<BITS>(&mut rows);
         }
     }
 }
@@ -131,10 +128,9 @@ macro_rules! eight_columns {
     };
 }
 
-/// Adds a block to one result: registers of the result, the sum, the scale's half of a register, `d`, and the same half of the
-/// offset's register and `d * Σq`.
-macro_rules! update {
-    ($half:literal, $acc:literal, $sum:literal, $scale:literal, $d:literal, $offset:literal, $d_sum:literal) => {
+/// Adds a block's products to one result: registers of the result, the sum, the scale's half of a register, and `d`.
+macro_rules! add_scaled {
+    ($half:literal, $acc:literal, $sum:literal, $scale:literal, $d:literal) => {
         concat!(
             "vcvt",
             $half,
@@ -149,7 +145,14 @@ macro_rules! update {
             ", ",
             $sum,
             ", s10\n",
-            ".if {offset}\n",
+        )
+    };
+}
+
+/// Adds a block's offset to one result: registers of the result, the offset's half of a register, and `d * Σq`.
+macro_rules! add_offset {
+    ($half:literal, $acc:literal, $offset:literal, $d_sum:literal) => {
+        concat!(
             "vcvt",
             $half,
             ".f32.f16 s11, ",
@@ -160,7 +163,6 @@ macro_rules! update {
             ", s11, ",
             $d_sum,
             "\n",
-            ".endif\n",
         )
     };
 }
@@ -185,7 +187,7 @@ macro_rules! sums_to_floats {
 /// # Safety
 /// The pointers must be good for the numbers of groups and blocks; records are those of a group of one token.
 #[unsafe(naked)]
-unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Rows) {
+unsafe extern "C" fn one_token<const BITS: u8>(rows: &mut Rows) {
     naked_asm!(
         concat!(".cpu ", env!("FURLONG_ARM_CORE")),
         // On the stack: where `rows` is, then params, the end of the records, the end of a block's activations.
@@ -224,21 +226,25 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "ldr r2, [sp, #4]",
         "vmov s0, s1, r10, r11",
         "vmov s2, s3, r12, lr",
-        // s4, s5: d, d * Σq; s6 to s9: scales and offsets.
+        // s4, s5: d, d * Σq; s6, s7: scales; s8, s9: offsets, or whatever follows; r3: bytes of a block's parameters.
+        "ldr r3, [sp]",
+        "ldr r3, [r3, #40]",
         "vldmia r0!, {{s4, s5}}",
-        ".if {offset}",
         "vldmia r2, {{s6-s9}}",
-        "add r2, r2, #2 * {param_bytes}",
-        ".else",
-        "vldmia r2, {{s6, s7}}",
-        "add r2, r2, #{param_bytes}",
-        ".endif",
+        "add r2, r2, r3",
         "str r2, [sp, #4]",
         sums_to_floats!(),
-        update!("b", "s12", "s0", "s6", "s4", "s8", "s5"),
-        update!("t", "s13", "s1", "s6", "s4", "s8", "s5"),
-        update!("b", "s14", "s2", "s7", "s4", "s9", "s5"),
-        update!("t", "s15", "s3", "s7", "s4", "s9", "s5"),
+        add_scaled!("b", "s12", "s0", "s6", "s4"),
+        add_scaled!("t", "s13", "s1", "s6", "s4"),
+        add_scaled!("b", "s14", "s2", "s7", "s4"),
+        add_scaled!("t", "s15", "s3", "s7", "s4"),
+        "cmp r3, #{param_bytes}",
+        "beq 6f",
+        add_offset!("b", "s12", "s8", "s5"),
+        add_offset!("t", "s13", "s8", "s5"),
+        add_offset!("b", "s14", "s9", "s5"),
+        add_offset!("t", "s15", "s9", "s5"),
+        "6:",
         "ldr r2, [sp, #8]",
         "cmp r0, r2",
         "bne.w 3b",
@@ -252,8 +258,10 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "vstmia r3!, {{s12-s15}}",
         "strd r2, r3, [r12, #16]",
         "ldrd r2, r3, [r12, #4]",
+        // A group of rows has a quarter of the parameters.
+        "ldr r4, [r12, #40]",
         "add r2, r2, #{group_bytes}",
-        "add r3, r3, #{group_params}",
+        "add r3, r3, r4, lsr #2",
         "strd r2, r3, [r12, #4]",
         "ldr r2, [r12, #24]",
         "subs r2, r2, #1",
@@ -262,10 +270,10 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "tst r2, #3",
         "bne.w 2b",
         // To the next tile.
-        "ldr r4, [r12, #36]",
+        "ldrd r4, r5, [r12, #36]",
         "ldrd r2, r3, [r12, #4]",
         "sub r2, r2, #4 * {group_bytes}",
-        "sub r3, r3, #4 * {group_params}",
+        "sub r3, r3, r5",
         "add r2, r2, r4",
         "add r3, r3, r4",
         "strd r2, r3, [r12, #4]",
@@ -278,10 +286,8 @@ unsafe extern "C" fn one_token<const BITS: u8, const OFFSET: bool>(rows: &mut Ro
         "add sp, sp, #16",
         "pop {{r4-r11, pc}}",
         bits = const BITS,
-        offset = const OFFSET as u8,
         group_bytes = const group_bytes(BITS),
         param_bytes = const PARAM_BYTES,
-        group_params = const if OFFSET { 16 } else { 8 },
     )
 }
 
@@ -356,7 +362,7 @@ macro_rules! eight_columns_of_two {
 /// # Safety
 /// As [`one_token`], but records are those of a group of two tokens.
 #[unsafe(naked)]
-unsafe extern "C" fn two_tokens<const BITS: u8, const OFFSET: bool>(rows: &mut Rows) {
+unsafe extern "C" fn two_tokens<const BITS: u8>(rows: &mut Rows) {
     naked_asm!(
         concat!(".cpu ", env!("FURLONG_ARM_CORE")),
         "push {{r0-r11, lr}}",
@@ -392,21 +398,27 @@ unsafe extern "C" fn two_tokens<const BITS: u8, const OFFSET: bool>(rows: &mut R
         "ldr r2, [sp, #4]",
         "vmov s0, s1, r8, r10",
         "vmov s2, s3, r9, r11",
-        // s4, s5: d of both tokens; s6, s7: d * Σq; s8: two scales; s9: two offsets.
+        // s4, s5: d of both tokens; s6, s7: d * Σq; s8: two scales; s9: two offsets, or whatever follows; r3: bytes of a block's
+        // parameters.
+        "ldr r3, [sp]",
+        "ldr r3, [r3, #40]",
         "vldmia r0!, {{s4-s7}}",
         "vldr s8, [r2]",
-        ".if {offset}",
         "vldr s9, [r2, #8]",
-        "add r2, r2, #2 * {param_bytes}",
-        ".else",
-        "add r2, r2, #{param_bytes}",
-        ".endif",
+        "add r2, r2, r3",
         "str r2, [sp, #4]",
         sums_to_floats!(),
-        update!("b", "s12", "s0", "s8", "s4", "s9", "s6"),
-        update!("t", "s13", "s1", "s8", "s4", "s9", "s6"),
-        update!("b", "s14", "s2", "s8", "s5", "s9", "s7"),
-        update!("t", "s15", "s3", "s8", "s5", "s9", "s7"),
+        add_scaled!("b", "s12", "s0", "s8", "s4"),
+        add_scaled!("t", "s13", "s1", "s8", "s4"),
+        add_scaled!("b", "s14", "s2", "s8", "s5"),
+        add_scaled!("t", "s15", "s3", "s8", "s5"),
+        "cmp r3, #{param_bytes}",
+        "beq 6f",
+        add_offset!("b", "s12", "s9", "s6"),
+        add_offset!("t", "s13", "s9", "s6"),
+        add_offset!("b", "s14", "s9", "s7"),
+        add_offset!("t", "s15", "s9", "s7"),
+        "6:",
         "ldr r2, [sp, #8]",
         "cmp r0, r2",
         "bne.w 3b",
@@ -424,13 +436,16 @@ unsafe extern "C" fn two_tokens<const BITS: u8, const OFFSET: bool>(rows: &mut R
         "str r4, [r12, #32]",
         "ldrd r2, r3, [r12, #4]",
         "ldr r4, [r12, #24]",
+        "ldr r5, [r12, #40]",
+        "lsr r5, r5, #2",
+        "sub r5, r5, #4",
         "tst r4, #1",
         // To the other two rows of a group of four, or to the next group.
         "ittee eq",
         "addeq r2, r2, #8",
         "addeq r3, r3, #4",
         "addne r2, r2, #{group_bytes} - 8",
-        "addne r3, r3, #{group_params} - 4",
+        "addne r3, r3, r5",
         "strd r2, r3, [r12, #4]",
         "subs r4, r4, #1",
         "str r4, [r12, #24]",
@@ -438,9 +453,7 @@ unsafe extern "C" fn two_tokens<const BITS: u8, const OFFSET: bool>(rows: &mut R
         "add sp, sp, #16",
         "pop {{r4-r11, pc}}",
         bits = const BITS,
-        offset = const OFFSET as u8,
         group_bytes = const group_bytes(BITS),
         param_bytes = const PARAM_BYTES,
-        group_params = const if OFFSET { 16 } else { 8 },
     )
 }

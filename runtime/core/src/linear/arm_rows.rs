@@ -21,6 +21,8 @@ pub(super) struct Rows {
     second_out: *mut f32,
     /// From one tile to the next.
     tile_bytes: usize,
+    /// From one block's parameters to the next: twice as many where there are offsets.
+    params_bytes: usize,
 }
 
 impl Rows {
@@ -50,6 +52,7 @@ impl Rows {
                 code_bytes,
                 second_out: tile.out.wrapping_add(tile.out_stride),
                 tile_bytes: shape.bytes,
+                params_bytes: shape.params_bytes,
             }
         }
     }

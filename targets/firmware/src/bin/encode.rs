@@ -9,7 +9,7 @@ use furlong_firmware::{board, commands::Commands, counter, memory, transport};
 furlong_firmware::main!(run);
 
 fn run() -> u8 {
-    let Some(image) = board::PLAN else {
+    let Some(image) = board::plan() else {
         defmt::error!("no plan is linked in");
         return 1;
     };

@@ -28,8 +28,11 @@ pub(super) fn read(wait: bool) -> Input {
     let byte = AHEAD.with(|ahead| {
         if ahead.is_empty() && wait {
             let mut bytes = [0; AT_ONCE];
-            let count = io::stdin().and_then(|mut input| input.read(&mut bytes));
-            for &byte in bytes.iter().take(count.unwrap_or(0)) {
+            let count = match io::stdin() {
+                Ok(mut input) => input.read(&mut bytes).unwrap_or(0),
+                Err(_) => 0,
+            };
+            for &byte in bytes.iter().take(count) {
                 // There is room: it was empty.
                 let _ = ahead.push_back(byte);
             }

@@ -93,7 +93,7 @@ pub fn watch_emulated(board: &Board, program: &Path, prompt: Option<&str>) -> Re
         // An instruction takes a nanosecond, so that the board's timer counts them.
         .args(["-icount", "shift=0", "-kernel"])
         .arg(program);
-    if machine == "virt" {
+    if machine.starts_with("virt") {
         // It has a network card by default, whose ROM may not be installed.
         command.args(["-nic", "none"]);
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check there is, as named steps that are timed and counted. A step that can't run has failed.
 
+mod at_length;
 mod c_interface;
 mod emulated;
 mod encoders;
@@ -138,11 +139,18 @@ const STEPS: &[Step] = &[
 ];
 
 /// Steps that run only when they are named: what they build takes too long for every change.
-const ASKED_FOR: &[Step] = &[Step {
-    name: "vulkan",
-    about: "training on Mesa's software Vulkan device (by --only; builds wgpu)",
-    run: host::vulkan,
-}];
+const ASKED_FOR: &[Step] = &[
+    Step {
+        name: "vulkan",
+        about: "training on Mesa's software Vulkan device (by --only; builds wgpu)",
+        run: host::vulkan,
+    },
+    Step {
+        name: "firmware-at-length",
+        about: "200 commands on every emulated board, a plan damaged at every byte (by --only)",
+        run: at_length::run,
+    },
+];
 
 /// Shows the steps.
 ///

@@ -22,6 +22,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
+mod dots;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]

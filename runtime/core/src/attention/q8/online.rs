@@ -138,7 +138,7 @@ impl Running {
 pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32]) {
     let (shape, visible) = (call.shape, &call.visible);
     let (key_blocks, value_blocks) = (q8_scales(shape.head_dim), q8_scales(shape.value_dim));
-    let groups = call.keys.scales.len() / (key_blocks * Q8_POSITIONS);
+    let groups = call.keys.scales.len() / (key_blocks * Q8_POSITIONS).max(1);
     let fits = visible.end <= groups * Q8_POSITIONS
         && call.keys.codes.len() == groups * Q8_POSITIONS * q8_columns(shape.head_dim)
         && call.values.scales.len() >= groups * Q8_POSITIONS * value_blocks
@@ -205,7 +205,7 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
                 .iter_mut()
                 .for_each(|scores| outside(scores, &seen, 0.0));
         }
-        for (out, shrink) in out.chunks_exact_mut(shape.value_dim).zip(shrink) {
+        for (out, shrink) in out.chunks_exact_mut(shape.value_dim.max(1)).zip(shrink) {
             if shrink != 1.0 {
                 out.iter_mut().for_each(|y| *y *= shrink);
             }
@@ -261,7 +261,7 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
         }
         first += BLOCK;
     }
-    for (out, Running { total, .. }) in out.chunks_exact_mut(shape.value_dim).zip(state) {
+    for (out, Running { total, .. }) in out.chunks_exact_mut(shape.value_dim.max(1)).zip(state) {
         let factor = if total > 0.0 { 1.0 / total } else { total };
         out.iter_mut().for_each(|y| *y *= factor);
     }

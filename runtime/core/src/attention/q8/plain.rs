@@ -1,5 +1,6 @@
-//! Plain Rust: the definition of the results.
+//! Plain Rust, but for the products on microcontrollers with DSP instructions: the definition of the results.
 
+use super::dots::dots;
 use super::online::{Kernel, KeyGroup, Running, ValueBlock};
 use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
@@ -46,10 +47,7 @@ impl Kernel for Plain {
                             .add(at * SHARED)
                             .cast::<[[i8; 4]; SHARED / 4]>(),
                         *group.query_scales.add(at) * group.scale,
-                        &*group
-                            .keys
-                            .add(block * SHARED * Q8_POSITIONS)
-                            .cast::<[[[i8; 4]; Q8_POSITIONS]; SHARED / 4]>(),
+                        group.keys.add(block * SHARED * Q8_POSITIONS),
                         &*group
                             .key_scales
                             .add(block * Q8_POSITIONS)
@@ -57,12 +55,8 @@ impl Kernel for Plain {
                         &mut *scores.add(head * BLOCK).cast::<[f32; Q8_POSITIONS]>(),
                     )
                 };
-                let mut sums = [0i32; Q8_POSITIONS];
-                for (query, keys) in query.iter().zip(keys) {
-                    for (sum, key) in sums.iter_mut().zip(keys) {
-                        *sum += dot4(query, key);
-                    }
-                }
+                // SAFETY: as above.
+                let sums = unsafe { dots::<Q8_POSITIONS>(query, keys, 4 * Q8_POSITIONS) };
                 for ((score, sum), key_scale) in scores.iter_mut().zip(sums).zip(key_scales) {
                     let factor = key_scale * scale;
                     *score = if block == 0 {
@@ -135,24 +129,12 @@ impl Kernel for Plain {
         factors: &[f32; N],
     ) {
         for (head, (codes, factor)) in codes.iter().zip(factors).enumerate() {
-            let mut sums = [0i32; SHARED];
-            let fours = codes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .take(block.groups * Q8_POSITIONS / 4);
-            for (index, codes) in fours.enumerate() {
-                // SAFETY: the caller's promise.
-                let values = unsafe {
-                    &*block
-                        .values
-                        .add(index * block.stride)
-                        .cast::<[[i8; 4]; SHARED]>()
-                };
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += dot4(codes, value);
-                }
-            }
+            let fours = codes.as_chunks::<4>().0;
+            let fours = fours
+                .get(..block.groups * Q8_POSITIONS / 4)
+                .unwrap_or(fours);
+            // SAFETY: the caller's promise: so many fours of values are there.
+            let sums = unsafe { dots::<SHARED>(fours, block.values, block.stride) };
             // SAFETY: the caller's promise.
             let out = unsafe {
                 &mut *block
@@ -165,12 +147,4 @@ impl Kernel for Plain {
             }
         }
     }
-}
-
-#[inline(always)]
-fn dot4(a: &[i8; 4], b: &[i8; 4]) -> i32 {
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| i32::from(a) * i32::from(b))
-        .sum()
 }

@@ -1,8 +1,13 @@
 //! Made-up weights and activations for tests, in memory that the caller lends: the tests of this crate use them, and the program
 //! that tests the kernels on boards without an operating system (`benches/bare-metal`).
 
+use furlong_core::attention::{
+    AttentionShape, Q8_POSITIONS, Q8Groups, Visible, attend_q8, q8_columns, q8_scales, store_key,
+    store_value,
+};
 use furlong_core::{
     BlockWeights, Error, Floats, Isa, LinearKernel, MatrixMut, WeightFormat, Weights, ZeroPoints,
+    activation, norm, softmax,
 };
 
 /// Bytes that are the same on every machine.
@@ -59,6 +64,12 @@ impl<'a> Lent<'a> {
             core::slice::from_raw_parts_mut(piece.as_mut_ptr().cast::<u8>(), piece.len() * 4)
         };
         bytes.get_mut(..count)
+    }
+
+    fn codes(&mut self, count: usize) -> Option<&'a mut [i8]> {
+        let bytes = self.bytes(count)?;
+        // SAFETY: the same memory, and any bits are signed bytes.
+        Some(unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) })
     }
 }
 
@@ -157,10 +168,10 @@ impl Ready<'_> {
     }
 }
 
-/// One number for the results of small products of all block formats, for memory of 12 KiB: all machines must find
-/// [`DIGEST`].
+/// One number for the results of small products of all block formats and of the steps between them, for memory of 12 KiB: all
+/// machines must find [`DIGEST`].
 pub fn digest(isa: Isa, memory: &mut [f32]) -> Option<u64> {
-    let mut hash = 0xCBF2_9CE4_8422_2325u64;
+    let mut hash = Hash(0xCBF2_9CE4_8422_2325);
     for (index, format) in WeightFormat::ALL.into_iter().enumerate() {
         let WeightFormat::Block {
             bits,
@@ -181,12 +192,112 @@ pub fn digest(isa: Isa, memory: &mut [f32]) -> Option<u64> {
         };
         let mut ready = product.ready(isa, memory)?;
         ready.multiply(&product).ok()?;
-        for value in &*ready.out {
-            hash = (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01B3);
+        hash.add(ready.out);
+    }
+    steps(isa, memory, &mut hash)?;
+    cached(isa, memory, &mut hash)?;
+    Some(hash.0)
+}
+
+/// Softmax, gates and norms of every length around a number of lanes; with some numbers far below the largest, where `e^x` is 0, and
+/// an infinity.
+fn steps(isa: Isa, memory: &mut [f32], hash: &mut Hash) -> Option<()> {
+    const LENGTHS: [usize; 6] = [1, 15, 16, 17, 33, 70];
+    for length in LENGTHS {
+        let mut lent = Lent(memory);
+        let (x, up) = (lent.floats(length)?, lent.floats(length)?);
+        let out = lent.floats(length)?;
+        let mut numbers = floats(length as u64);
+        x.fill_with(|| numbers.next().unwrap_or(0.0) * 30.0);
+        up.fill_with(|| numbers.next().unwrap_or(0.0));
+        activation::silu_mul(isa, x, up, MatrixMut::new(out, 1, length).ok()?).ok()?;
+        hash.add(out);
+        norm::rms_norm(isa, x, up, 1e-5, out).ok()?;
+        hash.add(out);
+        if let [_, second, ..] = x {
+            *second = f32::NEG_INFINITY;
+        }
+        softmax::softmax(isa, x);
+        hash.add(x);
+    }
+    Some(())
+}
+
+/// Attention over an 8-bit cache whose last groups and columns are not whole.
+fn cached(isa: Isa, memory: &mut [f32], hash: &mut Hash) -> Option<()> {
+    const HEAD: usize = 40;
+    const POSITIONS: usize = 21;
+    let groups = POSITIONS.div_ceil(Q8_POSITIONS);
+    let (group_codes, group_scales) = (
+        Q8_POSITIONS * q8_columns(HEAD),
+        Q8_POSITIONS * q8_scales(HEAD),
+    );
+    let mut lent = Lent(memory);
+    let (key_codes, key_scales) = (
+        lent.codes(groups * group_codes)?,
+        lent.floats(groups * group_scales)?,
+    );
+    let (value_codes, value_scales) = (
+        lent.codes(groups * group_codes)?,
+        lent.floats(groups * group_scales)?,
+    );
+    let (queries, out) = (lent.floats(2 * HEAD)?, lent.floats(2 * HEAD)?);
+    let x = lent.floats(HEAD)?;
+    for codes in [&mut *key_codes, &mut *value_codes] {
+        codes.fill(0);
+    }
+    for scales in [&mut *key_scales, &mut *value_scales] {
+        scales.fill(0.0);
+    }
+    for position in 0..POSITIONS {
+        let mut numbers = floats(position as u64);
+        x.fill_with(|| numbers.next().unwrap_or(0.0));
+        let (group, place) = (position / Q8_POSITIONS, position % Q8_POSITIONS);
+        let codes = group * group_codes..(group + 1) * group_codes;
+        let scales = group * group_scales..(group + 1) * group_scales;
+        let keys = key_codes.get_mut(codes.clone())?;
+        store_key(isa, x, place, keys, key_scales.get_mut(scales.clone())?).ok()?;
+        let values = value_codes.get_mut(codes)?;
+        store_value(isa, x, place, values, value_scales.get_mut(scales)?).ok()?;
+    }
+    let mut numbers = floats(77);
+    queries.fill_with(|| numbers.next().unwrap_or(0.0));
+    let shape = AttentionShape {
+        tokens: 1,
+        group: 2,
+        head_dim: HEAD,
+        value_dim: HEAD,
+        query_stride: 2 * HEAD,
+        scale: 0.2,
+        softcap: None,
+        visible: Visible::All,
+    };
+    let (keys, values) = (
+        Q8Groups {
+            codes: key_codes,
+            scales: key_scales,
+        },
+        Q8Groups {
+            codes: value_codes,
+            scales: value_scales,
+        },
+    );
+    let results = MatrixMut::new(&mut *out, 1, 2 * HEAD).ok()?;
+    attend_q8(isa, &shape, queries, keys, values, POSITIONS, results).ok()?;
+    hash.add(out);
+    Some(())
+}
+
+/// FNV-1a over the bits of numbers, a number at a time.
+struct Hash(u64);
+
+impl Hash {
+    fn add(&mut self, numbers: &[f32]) {
+        for number in numbers {
+            self.0 = (self.0 ^ u64::from(number.to_bits())).wrapping_mul(0x0100_0000_01B3);
         }
     }
-    Some(hash)
 }
 
 /// What [`digest`] is on every machine.
-pub const DIGEST: u64 = 985_017_296_600_166_512;
+pub const DIGEST: u64 = 6_800_030_246_046_537_824;

@@ -7,6 +7,8 @@ mod attention;
 mod grid;
 mod linear;
 mod sentence;
+mod sums;
+mod values;
 
 use furlong_core::IsaKind;
 use furlong_core::plan::{Activation, BufferId, Content, Index, Op, Rows, TensorId};
@@ -193,17 +195,6 @@ impl<'s> Emitter<'s> {
         Ok(())
     }
 
-    /// Whether anything comes of a node.
-    fn is_read(&self, node: &TypedNode) -> bool {
-        let outputs = self.source.graph.output_outlets().unwrap_or_default();
-        let is_output = outputs.iter().any(|outlet| outlet.node == node.id);
-        is_output
-            || node
-                .outputs
-                .iter()
-                .any(|output| !output.successors.is_empty())
-    }
-
     fn input(&mut self, node: &TypedNode) -> Result<(), Error> {
         let value = match node.name.as_str() {
             "input_ids" => Value::Tokens,
@@ -223,178 +214,6 @@ impl<'s> Emitter<'s> {
         };
         self.values.insert(OutletId::new(node.id, 0), value);
         Ok(())
-    }
-
-    /// The rows that a node reads as its input `slot`.
-    fn take(&mut self, node: &TypedNode, slot: usize) -> Result<BufferId, Error> {
-        let input = node.inputs.get(slot);
-        match input.and_then(|input| self.values.get(input)) {
-            Some(&Value::Floats(buffer)) => {
-                self.has_read(buffer);
-                Ok(buffer)
-            }
-            _ => {
-                let what = format!(
-                    "node {:?} reads something else than numbers by token",
-                    node.name
-                );
-                Err(self.unsupported(&what))
-            }
-        }
-    }
-
-    /// Counts down who is still to read a buffer.
-    fn has_read(&mut self, buffer: BufferId) {
-        if let Some(readers) = self.readers.get_mut(&buffer) {
-            *readers = readers.saturating_sub(1);
-        }
-    }
-
-    /// Says where a node's output `slot` is.
-    fn give(&mut self, node: &TypedNode, slot: usize, buffer: BufferId) {
-        let outlet = OutletId::new(node.id, slot);
-        let outputs = self.source.graph.output_outlets().unwrap_or_default();
-        let outside = outputs.iter().filter(|output| **output == outlet).count();
-        let inside = node
-            .outputs
-            .get(slot)
-            .map_or(0, |output| output.successors.len());
-        *self.readers.entry(buffer).or_default() += inside + outside;
-        self.values.insert(outlet, Value::Floats(buffer));
-    }
-
-    fn columns(&self, buffer: BufferId) -> usize {
-        let buffer = self.program.buffers.get(usize::from(buffer.0));
-        buffer.map_or(0, |buffer| buffer.columns)
-    }
-
-    /// How many rows a buffer has.
-    fn extent(&self, buffer: BufferId) -> Extent {
-        let buffer = self.program.buffers.get(usize::from(buffer.0));
-        buffer.map_or(Extent::Tiles(1), |buffer| buffer.rows)
-    }
-
-    fn floats_of(&mut self, name: &str, rows: Extent, columns: usize) -> BufferId {
-        self.program.buffer(name, Content::Floats, rows, columns)
-    }
-
-    /// A buffer of so many columns, with a row for each of `x`'s.
-    fn floats_like(&mut self, name: &str, x: BufferId, columns: usize) -> BufferId {
-        let rows = self.extent(x);
-        self.floats_of(name, rows, columns)
-    }
-
-    /// The buffer itself if nobody else is going to read it, else a copy.
-    fn own(&mut self, node: &str, buffer: BufferId) -> BufferId {
-        if self
-            .readers
-            .get(&buffer)
-            .is_none_or(|&readers| readers == 0)
-        {
-            return buffer;
-        }
-        let columns = self.columns(buffer);
-        let to = self.floats_like(node, buffer, columns);
-        self.program.push(node, Op::Copy { to, from: buffer });
-        to
-    }
-
-    /// Adds one buffer to another, in the place of one of them if it can be.
-    fn sum(&mut self, node: &str, a: BufferId, b: BufferId) -> Result<BufferId, Error> {
-        if (self.extent(a), self.columns(a)) != (self.extent(b), self.columns(b)) {
-            return Err(self.unsupported(&format!("node {node:?} adds rows of different shapes")));
-        }
-        let is_free = |id| self.readers.get(&id).is_none_or(|&readers| readers == 0);
-        let (to, from) = match (is_free(a) && a != b, is_free(b) && a != b) {
-            (true, _) => (a, b),
-            (false, true) => (b, a),
-            (false, false) => {
-                let columns = self.columns(a);
-                let to = self.floats_like(node, a, columns);
-                self.program.push(node, Op::Copy { to, from: a });
-                (to, b)
-            }
-        };
-        self.program.push(node, Op::Add { to, from });
-        Ok(to)
-    }
-
-    fn add(&mut self, node: &TypedNode) -> Result<(), Error> {
-        let constant = |slot: usize| {
-            let input = node.inputs.get(slot)?;
-            self.source.graph.outlet_fact(*input).ok()?.konst.clone()
-        };
-        let sum = match (constant(0), constant(1)) {
-            (None, None) => match (self.value(node, 0), self.value(node, 1)) {
-                (_, Some(Value::Implied(Implied::Table(table)))) => {
-                    self.add_rows(node, 0, table, Index::Position)?
-                }
-                (Some(Value::Implied(Implied::Table(table))), _) => {
-                    self.add_rows(node, 1, table, Index::Position)?
-                }
-                _ => {
-                    let (a, b) = (self.take(node, 0)?, self.take(node, 1)?);
-                    self.sum(&node.name, a, b)?
-                }
-            },
-            (Some(added), None) => self.add_constant(node, 1, &added)?,
-            (None, Some(added)) => self.add_constant(node, 0, &added)?,
-            (Some(_), Some(_)) => return Ok(()),
-        };
-        self.give(node, 0, sum);
-        Ok(())
-    }
-
-    /// Adds the same row to the row of each token.
-    fn add_constant(
-        &mut self,
-        node: &TypedNode,
-        slot: usize,
-        added: &Tensor,
-    ) -> Result<BufferId, Error> {
-        let columns = match self.value(node, slot) {
-            Some(Value::Floats(x)) => self.columns(x),
-            _ => 0,
-        };
-        let rows = match self.value(node, slot) {
-            Some(Value::Floats(x)) => self.extent(x),
-            _ => Extent::Tiles(1),
-        };
-        let row = added.cast_to::<f32>().ok();
-        let row = row.as_ref().and_then(|row| row.try_as_plain_ram().ok());
-        let row = row.as_ref().and_then(|row| row.as_slice::<f32>().ok());
-        if let (Some(all), Extent::Fixed(rows)) = (row, rows)
-            && rows > 1
-            && all.len() == rows * columns
-        {
-            let table = constants::rows(&node.name, rows, columns, all);
-            let table = self.program.tensor(table);
-            return self.add_rows(node, slot, table, Index::Position);
-        }
-        let Some(row) = row.filter(|row| row.len() == columns) else {
-            return Err(self.unsupported(&format!(
-                "node {:?} adds a constant that is no row",
-                node.name
-            )));
-        };
-        let table = self.program.tensor(constants::vector(&node.name, row));
-        self.add_rows(node, slot, table, Index::First)
-    }
-
-    /// Adds rows of a table to what a node reads as its input `slot`.
-    fn add_rows(
-        &mut self,
-        node: &TypedNode,
-        slot: usize,
-        table: TensorId,
-        index: Index,
-    ) -> Result<BufferId, Error> {
-        let x = self.take(node, slot)?;
-        let columns = self.columns(x);
-        let out = self.floats_like(&node.name, x, columns);
-        self.program
-            .push(&node.name, Op::Gather { table, index, out });
-        self.sum(&node.name, x, out)
     }
 
     fn spec(&mut self, node: &TypedNode, index: usize, spec: &'s OpSpec) -> Result<(), Error> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use furlong_board_file::BoardFile;
-use furlong_core::IsaKind;
+use furlong_board_file::{BoardFile, Memory};
+use furlong_core::{Feature, IsaKind};
 
 use crate::failure::Hint;
 
@@ -13,6 +13,10 @@ const BOARDS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"))
 
 /// Flash that the firmware itself takes, where it shares it with the plan: vectors, executor, kernels, transport.
 const FIRMWARE_FLASH_BYTES: u64 = 96 << 10;
+/// The same for a plan that needs no more than [`LEAN`]: `cargo xtask test --only firmware` keeps it so.
+const LEAN_FIRMWARE_FLASH_BYTES: u64 = 56 << 10;
+/// What decoders need whose layers are quantised and whose embedding is the head.
+const LEAN: [Feature; 4] = [Feature::Q4, Feature::Q8, Feature::KvQ8, Feature::KvF16];
 /// RAM that the firmware itself takes beside arena and stack: transport, queues, the answer.
 const FIRMWARE_RAM_BYTES: u64 = 4 << 10;
 
@@ -23,8 +27,7 @@ pub struct Board {
     pub id: String,
     /// What weights are packed for.
     pub isa: IsaKind,
-    /// Bytes that a plan may have.
-    pub flash_bytes: u64,
+    memory: Memory,
     /// Bytes that arena and stack may have together.
     pub ram_bytes: u64,
 }
@@ -64,16 +67,24 @@ impl Board {
             return Err(anyhow!("{name} runs Linux and needs no plan").context(Hint(hint)));
         };
         let memory = bare_metal.memory;
-        let flash_bytes = match memory.plan {
-            Some(plan) => plan.length,
-            None => memory.flash.length.saturating_sub(FIRMWARE_FLASH_BYTES),
-        };
         Ok(Board {
             isa: isa(&board.core)?,
             id: board.id,
-            flash_bytes,
             ram_bytes: memory.ram.length.saturating_sub(FIRMWARE_RAM_BYTES),
+            memory,
         })
+    }
+
+    /// Bytes that a plan may have which needs these parts of the executor.
+    pub fn flash_bytes(&self, needs: &[Feature]) -> u64 {
+        let firmware = match needs.iter().all(|feature| LEAN.contains(feature)) {
+            true => LEAN_FIRMWARE_FLASH_BYTES,
+            false => FIRMWARE_FLASH_BYTES,
+        };
+        match self.memory.plan {
+            Some(plan) => plan.length,
+            None => self.memory.flash.length.saturating_sub(firmware),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether a plan fits a board, and if not, what would make it fit.
 
 use anyhow::Result;
+use furlong_core::Feature;
 use furlong_runtime::{Certificate, KvFormat, LoweredModel};
 use serde::Serialize;
 
@@ -44,14 +45,16 @@ impl Fit {
         board: &Board,
         lowered: &LoweredModel,
         certificate: &Certificate,
+        needs: &[Feature],
         kv: KvFormat,
     ) -> Result<Fit> {
+        let board_flash_bytes = board.flash_bytes(needs);
         let ram_bytes = ram(certificate);
         let flash_bytes = certificate.flash_bytes as u64;
         let mut fit = Fit {
             board: board.id.clone(),
-            fits: flash_bytes <= board.flash_bytes && ram_bytes <= board.ram_bytes,
-            board_flash_bytes: board.flash_bytes,
+            fits: flash_bytes <= board_flash_bytes && ram_bytes <= board.ram_bytes,
+            board_flash_bytes,
             board_ram_bytes: board.ram_bytes,
             flash_bytes,
             ram_bytes,

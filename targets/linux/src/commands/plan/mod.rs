@@ -124,13 +124,15 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
         None => LoweredModel::load_files(&ModelFiles::Embedded(built_in::HOME_COMMANDS), &options),
     }?;
     let certificate = lowered.certificate()?;
-    let fit = board.map(|board| Fit::of(&board, &lowered, &certificate, KvFormat::from(args.kv)));
-    let fit = fit.transpose()?;
+    let finished = lowered.finish()?;
+    let kv = KvFormat::from(args.kv);
+    let fit = board
+        .map(|board| Fit::of(&board, &lowered, &certificate, &finished.features, kv))
+        .transpose()?;
     if let Some(file) = &args.svg {
         write(file, svg::draw(&certificate).as_bytes())?;
     }
     let fits = fit.as_ref().is_none_or(|fit| fit.fits);
-    let finished = lowered.finish()?;
     let features: Vec<&str> = finished.features.iter().map(|f| f.name()).collect();
     let file = args.out.as_deref().filter(|_| fits);
     if let Some(file) = file {
