@@ -224,7 +224,9 @@ impl Runner {
                 .iter()
                 .position(|label| Some(label.as_str()) == answer.reference.as_deref());
             let probability = right.and_then(|index| found.get(index));
-            if let Some(&probability) = probability.filter(|&&p| self.options.loss && p > 0.0) {
+            if let Some(&probability) = probability.filter(|_| self.options.loss) {
+                // One that is too small for f32 costs much, not nothing.
+                let probability = probability.max(f32::MIN_POSITIVE);
                 answer.loss = Some((-f64::from(probability).ln()).max(0.0));
                 answer.loss_tokens = Some(1);
             }
