@@ -161,6 +161,17 @@ fn a_new_model_learns_is_exported_and_taught_more_with_an_adapter() {
     assert!(
         card.contains("| trained | adapter, 400 steps on 10 examples") && card.contains(digest)
     );
+    // Taught on, it begins where it ended, with its own rank and not the usual one.
+    let more = json(
+        home,
+        "train --base new --adapter adapter --data swapped.jsonl --eval swapped.jsonl --out more --max-steps 1",
+    );
+    assert!(more["eval_loss_before"].as_f64().unwrap() < 0.2, "{more}");
+    let config = std::fs::read_to_string(home.join("more/adapter_config.json")).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["r"], 8);
+    let whole = "train --base new --adapter adapter --data swapped.jsonl --out whole --method full";
+    assert!(refusal(&run(home, whole)).contains("adapter"));
 }
 
 #[test]

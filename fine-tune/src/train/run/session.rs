@@ -51,7 +51,7 @@ impl Run {
     /// When a file can't be read, settings contradict each other, or a run that is to be resumed began with something else.
     pub fn open(
         files: RunFiles,
-        settings: Settings,
+        mut settings: Settings,
         began: Option<&Settings>,
         devices: &[Device],
     ) -> Result<Run> {
@@ -74,6 +74,7 @@ impl Run {
         // Before anything in the folder is looked at, as another program may be at it.
         let lock = began.map(|_| files.lock()).transpose()?;
         let mut source = Source::open(&settings)?;
+        source.settle(&mut settings.method)?;
         let data_file = DataFile::read(data_path)?;
         let labels = labels(&source, &data_file)?;
         if let Some(labels) = &labels {

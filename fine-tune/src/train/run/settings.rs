@@ -85,6 +85,9 @@ pub struct DataSettings {
     /// The model to go on from: a Hugging Face folder or a GGUF file.
     #[arg(long, value_name = "FOLDER|FILE")]
     pub base: Option<PathBuf>,
+    /// Go on teaching an adapter of that base, a PEFT folder, instead of beginning a new one: its rank, scale and modules stay.
+    #[arg(long, value_name = "FOLDER", requires = "base")]
+    pub adapter: Option<PathBuf>,
     /// Train a new model from scratch: its config.json in Hugging Face's fields.
     #[arg(
         long,
@@ -275,7 +278,14 @@ pub struct RunSettings {
 pub(super) const FREE: [&str; 5] = ["checkpoint-every", "keep", "device", "devices", "threads"];
 
 /// Settings that name files.
-pub(super) const FILES: [&str; 5] = ["base", "architecture", "tokenizer", "data", "eval"];
+pub(super) const FILES: [&str; 6] = [
+    "base",
+    "adapter",
+    "architecture",
+    "tokenizer",
+    "data",
+    "eval",
+];
 
 impl Settings {
     /// Whether a new model is made, rather than one gone on from.

@@ -6,10 +6,11 @@ use burn::tensor::Device;
 use furlong_runtime::text::{ChatTemplate, Tokenizer};
 use serde_json::Value;
 
-use super::settings::{Method, Settings};
+use super::layer_list::LayerList;
+use super::settings::{DataSettings, Method, MethodSettings, Settings};
 use crate::architecture::Architecture;
 use crate::architecture::config::{SentenceHead, set_labels};
-use crate::checkpoint::{Checkpoint, Sidecars, digest};
+use crate::checkpoint::{Adapter, Checkpoint, Sidecars, digest};
 use crate::error::{Error, Result};
 use crate::train::adapter::AdapterSettings;
 use crate::train::model::{Model, ModelOptions};
@@ -18,6 +19,8 @@ use crate::train::model::{Model, ModelOptions};
 #[derive(Debug)]
 pub struct Source {
     kind: Kind,
+    /// The adapter that is gone on with.
+    adapter: Option<Adapter>,
     /// The text files that belong to the model.
     pub sidecars: Sidecars,
     /// Its tokenizer.
@@ -51,6 +54,20 @@ impl Source {
     /// When they name nothing, or a file can't be read or is of no use.
     pub fn open(settings: &Settings) -> Result<Source> {
         let data = &settings.data;
+        let mut source = Source::of_model(data)?;
+        if let (Some(folder), Kind::Checkpoint(base)) = (&data.adapter, &source.kind) {
+            if settings.method() != Method::Lora {
+                return Err(Error::training(
+                    "setting adapter",
+                    "with --method full there is none to go on with; merge it into the base by `fine-tune export`, or leave --method out",
+                ));
+            }
+            source.adapter = Some(Adapter::open(folder, base.architecture())?);
+        }
+        Ok(source)
+    }
+
+    fn of_model(data: &DataSettings) -> Result<Source> {
         match (&data.base, &data.architecture, &data.tokenizer) {
             (Some(base), None, None) => {
                 let checkpoint = Checkpoint::open(base)?;
@@ -82,6 +99,7 @@ impl Source {
         }
         Ok(Source {
             kind,
+            adapter: None,
             tokenizer: Tokenizer::load(folder.path())?,
             template: ChatTemplate::load(folder.path())?,
             sidecars,
@@ -107,6 +125,22 @@ impl Source {
                 *architecture = Architecture::from_config(path, &config, SentenceHead::NONE)?;
                 self.sidecars.config = format!("{config:#}\n");
             }
+        }
+        Ok(())
+    }
+
+    /// Puts an adapter's rank, scale and modules in the place of the settings'.
+    ///
+    /// # Errors
+    /// When it has some that training doesn't do.
+    pub fn settle(&self, method: &mut MethodSettings) -> Result<()> {
+        if let Some(adapter) = &self.adapter {
+            let of = AdapterSettings::of(adapter)?;
+            method.rank = u32::try_from(of.r).unwrap_or(u32::MAX);
+            method.alpha = of.lora_alpha;
+            (method.rslora, method.dora) = (of.use_rslora, of.use_dora);
+            method.target_modules = of.target_modules.join(",");
+            method.layers = of.layers_to_transform.map(LayerList);
         }
         Ok(())
     }
@@ -172,7 +206,11 @@ impl Source {
         let seed = settings.run.seed;
         match &self.kind {
             Kind::Checkpoint(checkpoint) => {
-                Model::from_checkpoint(checkpoint, &options, seed, device)
+                let mut model = Model::from_checkpoint(checkpoint, &options, seed, device)?;
+                if let Some(adapter) = &self.adapter {
+                    model.load_adapter(adapter)?;
+                }
+                Ok(model)
             }
             Kind::Scratch { architecture, .. } => {
                 if options.adapter.is_some() {
