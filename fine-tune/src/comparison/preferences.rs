@@ -55,7 +55,7 @@ pub fn read(path: &Path, known: Option<&HashSet<String>>) -> Result<Preferences>
     let mut lines = Lines::open(path, MAX_LINE_BYTES)?;
     let (mut a, mut b, mut ties) = (0, 0, 0);
     let mut bad = Vec::new();
-    while let Some((number, line)) = lines.next()? {
+    while let Some((number, line)) = lines.next_line()? {
         match line.and_then(|text| verdict(text, known)) {
             Ok(Winner::A) => a += 1,
             Ok(Winner::B) => b += 1,

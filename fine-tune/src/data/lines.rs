@@ -54,8 +54,7 @@ impl Lines {
     ///
     /// # Errors
     /// When the file can't be read on, or is too large.
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<(usize, std::result::Result<&str, String>)>> {
+    pub fn next_line(&mut self) -> Result<Option<(usize, std::result::Result<&str, String>)>> {
         loop {
             if !self.fill()? {
                 return Ok(None);

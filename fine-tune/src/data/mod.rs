@@ -178,7 +178,7 @@ impl DataFile {
             bad: Vec::new(),
             bad_count: 0,
         };
-        while let Some((number, line)) = lines.next()? {
+        while let Some((number, line)) = lines.next_line()? {
             match line.and_then(|text| parse(number, text)) {
                 Ok(example) => file.examples.push(example),
                 Err(reason) => file.refuse(number, reason),

@@ -114,7 +114,7 @@ pub fn read_answers(path: &Path) -> Result<HashMap<String, Answer>> {
     };
     let mut lines = Lines::open(path, MAX_ANSWER_BYTES)?;
     let mut answers = HashMap::new();
-    while let Some((number, line)) = lines.next()? {
+    while let Some((number, line)) = lines.next_line()? {
         let text = line.map_err(|reason| refuse(number, reason))?;
         let answer: Answer =
             serde_json::from_str(text).map_err(|error| refuse(number, error.to_string()))?;

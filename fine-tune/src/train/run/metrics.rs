@@ -76,7 +76,7 @@ impl MetricsFile {
         let mut lines = Vec::new();
         if path.try_exists().map_err(Error::io(path))? {
             let mut file = Lines::open(path, MAX_LINE_BYTES)?;
-            while let Some((_, line)) = file.next()? {
+            while let Some((_, line)) = file.next_line()? {
                 // The last line of a killed run may be half a one.
                 let line = line.ok().and_then(|text| serde_json::from_str(text).ok());
                 lines.extend(line.filter(|line: &Line| Some(line.step()) <= step));

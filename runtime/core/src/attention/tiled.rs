@@ -80,7 +80,10 @@ pub fn tiled_scratch(shape: &TiledShape) -> Result<usize, Error> {
 ///
 /// # Errors
 /// [`Error::Shape`] for a zero dimension, [`Error::Length`] when a slice or view disagrees with the shape.
-#[allow(clippy::too_many_arguments)]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "every buffer is the caller's, as without a heap it must be"
+)]
 pub fn attend_tiled(
     isa: Isa,
     shape: &TiledShape,

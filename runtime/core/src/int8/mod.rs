@@ -245,7 +245,10 @@ impl Int8Kernel {
     ///
     /// # Errors
     /// [`Error::RowRange`]; [`Error::Length`] when a buffer or the view disagrees with the shapes.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "every buffer is the caller's, as without a heap it must be"
+    )]
     pub fn multiply(
         &self,
         packed: &[u8],
