@@ -53,7 +53,7 @@ pub use packed::PackedLayout;
 use crate::{Error, Feature, Isa, MatrixMut, Operand, WeightFormat, Weights};
 use activations::MAX_GROUP;
 use core::ops::Range;
-use kernel::{Implementation, Tile};
+use kernel::{Implementation, TOGETHER, Tile};
 use layout::{ROW_TILE, TileShape, tiles};
 
 /// The kernel for one weight format on one instruction set.
@@ -282,6 +282,7 @@ impl LinearKernel {
             activations: activations.as_ptr(),
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
+            tokens,
             tiles: 1,
         };
         let runs = tokens == 1 && self.implementation.takes_runs;
@@ -296,6 +297,19 @@ impl LinearKernel {
             }
             next += call.tiles;
             let mut first = 0;
+            if let Some(function) = self.implementation.all_groups
+                && tokens >= TOGETHER
+                && width == ROW_TILE
+            {
+                first = tokens / TOGETHER * TOGETHER;
+                // SAFETY: as below.
+                unsafe {
+                    call.tokens = first;
+                    call.activations = activations.as_ptr();
+                    call.out = out.as_mut_ptr().add(column);
+                    function(&call);
+                }
+            }
             let groups = self.implementation.activations.groups;
             for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
                 while first + count <= tokens {
@@ -303,6 +317,7 @@ impl LinearKernel {
                     // `tile_range.end` tiles; the activations have `tokens` tokens: lengths were checked above.
                     // The `Isa` in `self` proves that the CPU has the instructions.
                     unsafe {
+                        call.tokens = count;
                         call.activations = activations.as_ptr().add(first * inputs.token_bytes);
                         call.out = out.as_mut_ptr().add(first * out.stride() + column);
                         if width == ROW_TILE {
