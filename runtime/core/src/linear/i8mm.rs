@@ -108,12 +108,14 @@ unsafe fn groups<const BITS: u8, const BLOCK: usize, const OFFSET: bool, const H
 ) {
     macro_rules! group_of {
         ($tokens:literal, $first:expr) => {{
-            // SAFETY: the caller's promise; as many tokens are left, and the first group fills the panel.
+            // SAFETY: the caller's promise; as many tokens are left, and the first of several groups fills the panel.
             unsafe {
-                if $first == 0 {
-                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, true>(part, group, 0, panel);
+                if $first > 0 {
+                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, READ>(part, group, $first, panel);
+                } else if part.tile.tokens > $tokens {
+                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, FILL>(part, group, 0, panel);
                 } else {
-                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, false>(part, group, $first, panel);
+                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, NONE>(part, group, 0, panel);
                 }
             }
             $tokens
@@ -245,8 +247,12 @@ macro_rules! each_pair {
     };
 }
 
-/// Four rows of a part by a group of `TOKENS` tokens, from token `first` on. If `FILL` weights are unpacked into `panel`, else they
-/// lie there.
+/// What [`token_pairs`] does with the panel: unpack weights without it, fill it on the way, or read what it was filled with.
+const NONE: u8 = 0;
+const FILL: u8 = 1;
+const READ: u8 = 2;
+
+/// Four rows of a part by a group of `TOKENS` tokens, from token `first` on.
 ///
 /// # Safety
 /// As [`groups`]; `TOKENS` is even and at most 12, and the group is there.
@@ -258,7 +264,7 @@ unsafe fn token_pairs<
     const OFFSET: bool,
     const HIGH: bool,
     const TOKENS: usize,
-    const FILL: bool,
+    const PANEL: u8,
 >(
     part: &Part<'_>,
     group: usize,
@@ -298,10 +304,10 @@ unsafe fn token_pairs<
             "mov {from}, {out}",
             each_pair!(load_pair),
             "2:",
-            ".if {fill}",
-            unpack_block!(),
-            ".else",
+            ".if {read}",
             load_block!(),
+            ".else",
+            unpack_block!(),
             ".endif",
             each_pair!(multiply_pair),
             "subs {blocks}, {blocks}, #1",
@@ -327,7 +333,8 @@ unsafe fn token_pairs<
             bits = const BITS,
             block = const BLOCK,
             high = const HIGH as u8,
-            fill = const FILL as u8,
+            fill = const (PANEL == FILL) as u8,
+            read = const (PANEL == READ) as u8,
             offset = const OFFSET as u8,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v4") _, out("v5") _, out("v6") _, out("v7") _,

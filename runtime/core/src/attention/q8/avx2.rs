@@ -3,7 +3,7 @@
 //! `vpmaddubsw` multiplies unsigned by signed bytes and adds in pairs, which fits 16 bits for codes from -127 to 127. Weights
 //! are never below 0; a key's sign goes to the query.
 
-use super::online::{Kernel, KeyGroup, Running, ValueBlock};
+use super::online::{Factors, Kernel, KeyGroups, Running, ValueBlock};
 use super::plain::Plain;
 use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
@@ -17,28 +17,31 @@ impl Kernel for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32) {
-        for half in 0..2 {
+    unsafe fn scores<const N: usize>(keys: &KeyGroups, scores: *mut f32) {
+        for place in 0..2 * keys.groups {
+            let half = place % 2;
+            // SAFETY: the caller's promise.
+            let (codes, key_scales) = unsafe { keys.group(place / 2) };
             let mut sums = [_mm256_setzero_ps(); N];
-            for block in 0..group.blocks {
+            for block in 0..keys.blocks {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let keys = group.keys.add(block * SHARED * Q8_POSITIONS + half * 32);
+                    let codes = codes.add(block * SHARED * Q8_POSITIONS + half * 32);
                     let mut whole = [_mm256_setzero_si256(); N];
                     unrolled!(four < SHARED / 4, {
-                        let keys = _mm256_loadu_si256(keys.add(four * 4 * Q8_POSITIONS).cast());
-                        let sizes = _mm256_abs_epi8(keys);
+                        let codes = _mm256_loadu_si256(codes.add(four * 4 * Q8_POSITIONS).cast());
+                        let sizes = _mm256_abs_epi8(codes);
                         unrolled!(head < N, at most 4, {
-                            let at = (head * group.blocks + block) * SHARED + four * 4;
-                            let query = broadcast(group.queries.add(at));
-                            let query = _mm256_sign_epi8(query, keys);
+                            let at = (block * N + head) * SHARED + four * 4;
+                            let query = broadcast(keys.queries.add(at));
+                            let query = _mm256_sign_epi8(query, codes);
                             whole[head] = add_products(whole[head], sizes, query);
                         });
                     });
-                    let at = group.key_scales.add(block * Q8_POSITIONS + half * 8);
+                    let at = key_scales.add(block * Q8_POSITIONS + half * 8);
                     let key_scales = _mm256_loadu_ps(at);
                     unrolled!(head < N, at most 4, {
-                        let scale = *group.query_scales.add(block * N + head);
+                        let scale = *keys.query_scales.add(block * N + head);
                         let factor = _mm256_mul_ps(key_scales, _mm256_set1_ps(scale));
                         let sum = _mm256_cvtepi32_ps(whole[head]);
                         sums[head] = if block == 0 {
@@ -51,7 +54,7 @@ impl Kernel for Avx2 {
             }
             unrolled!(head < N, at most 4, {
                 // SAFETY: the caller's promise.
-                unsafe { _mm256_storeu_ps(scores.add(head * BLOCK + half * 8), sums[head]) };
+                unsafe { _mm256_storeu_ps(scores.add(head * BLOCK + place * 8), sums[head]) };
             });
         }
     }
@@ -70,7 +73,7 @@ impl Kernel for Avx2 {
         weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [[i8; BLOCK]; N],
-    ) -> [f32; N] {
+    ) -> Factors {
         // SAFETY: as above.
         unsafe { Plain::round(weights, scales, codes) }
     }
@@ -80,7 +83,7 @@ impl Kernel for Avx2 {
     unsafe fn weigh<const N: usize>(
         block: &ValueBlock,
         codes: &[[i8; BLOCK]; N],
-        factors: &[f32; N],
+        factors: &Factors,
     ) {
         for column in (0..SHARED).step_by(16) {
             let mut sums = [[_mm256_setzero_si256(); 2]; N];

@@ -3,7 +3,7 @@
 //! `vpdpbusd` multiplies unsigned by signed bytes. Weights are never below 0; keys get 128 added on the way, and sums start at
 //! what that will have made of them.
 
-use super::online::{Kernel, KeyGroup, Running, ValueBlock};
+use super::online::{Factors, Kernel, KeyGroups, Running, ValueBlock};
 use super::plain::{FAR, POLYNOMIAL, STEP};
 use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
@@ -18,44 +18,49 @@ impl Kernel for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32) {
+    unsafe fn scores<const N: usize>(keys: &KeyGroups, scores: *mut f32) {
         let flip = _mm512_set1_epi8(-128);
-        let mut sums = [_mm512_setzero_ps(); N];
-        for block in 0..group.blocks {
+        for group in 0..keys.groups {
             // SAFETY: the caller's promise.
-            unsafe {
-                let keys = group.keys.add(block * SHARED * Q8_POSITIONS);
-                let mut whole = [_mm512_setzero_si512(); N];
-                unrolled!(head < N, at most 4, {
-                    let sum = *group.query_sums.add(head * group.blocks + block);
-                    whole[head] = _mm512_set1_epi32(-128 * sum);
-                });
-                unrolled!(four < SHARED / 4, {
-                    let keys = _mm512_loadu_si512(keys.add(four * 4 * Q8_POSITIONS).cast());
-                    let keys = _mm512_xor_si512(keys, flip);
+            let (codes, key_scales) = unsafe { keys.group(group) };
+            let mut sums = [_mm512_setzero_ps(); N];
+            for block in 0..keys.blocks {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let codes = codes.add(block * SHARED * Q8_POSITIONS);
+                    let mut whole = [_mm512_setzero_si512(); N];
                     unrolled!(head < N, at most 4, {
-                        let at = (head * group.blocks + block) * SHARED + four * 4;
-                        let query = broadcast(group.queries.add(at));
-                        whole[head] = _mm512_dpbusd_epi32(whole[head], keys, query);
+                        let sum = *keys.query_sums.add(block * N + head);
+                        whole[head] = _mm512_set1_epi32(-128 * sum);
                     });
-                });
-                let key_scales = _mm512_loadu_ps(group.key_scales.add(block * Q8_POSITIONS));
-                unrolled!(head < N, at most 4, {
-                    let scale = *group.query_scales.add(block * N + head);
-                    let factor = _mm512_mul_ps(key_scales, _mm512_set1_ps(scale));
-                    let sum = _mm512_cvtepi32_ps(whole[head]);
-                    sums[head] = if block == 0 {
-                        _mm512_mul_ps(sum, factor)
-                    } else {
-                        _mm512_fmadd_ps(sum, factor, sums[head])
-                    };
-                });
+                    unrolled!(four < SHARED / 4, {
+                        let codes = _mm512_loadu_si512(codes.add(four * 4 * Q8_POSITIONS).cast());
+                        let codes = _mm512_xor_si512(codes, flip);
+                        unrolled!(head < N, at most 4, {
+                            let at = (block * N + head) * SHARED + four * 4;
+                            let query = broadcast(keys.queries.add(at));
+                            whole[head] = _mm512_dpbusd_epi32(whole[head], codes, query);
+                        });
+                    });
+                    let key_scales = _mm512_loadu_ps(key_scales.add(block * Q8_POSITIONS));
+                    unrolled!(head < N, at most 4, {
+                        let scale = *keys.query_scales.add(block * N + head);
+                        let factor = _mm512_mul_ps(key_scales, _mm512_set1_ps(scale));
+                        let sum = _mm512_cvtepi32_ps(whole[head]);
+                        sums[head] = if block == 0 {
+                            _mm512_mul_ps(sum, factor)
+                        } else {
+                            _mm512_fmadd_ps(sum, factor, sums[head])
+                        };
+                    });
+                }
             }
+            unrolled!(head < N, at most 4, {
+                let to = head * BLOCK + group * Q8_POSITIONS;
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_ps(scores.add(to), sums[head]) };
+            });
         }
-        unrolled!(head < N, at most 4, {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_storeu_ps(scores.add(head * BLOCK), sums[head]) };
-        });
     }
 
     #[inline]
@@ -77,10 +82,10 @@ impl Kernel for Avx512 {
         weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [[i8; BLOCK]; N],
-    ) -> [f32; N] {
+    ) -> Factors {
         // SAFETY: sixteen scales each.
         let scales = unsafe { scales.map(|scales| _mm512_loadu_ps(scales.as_ptr())) };
-        let mut factors = [0f32; N];
+        let mut factors = Factors::default();
         for ((weights, codes), factor) in weights.iter().zip(codes).zip(&mut factors) {
             let [low, high] = load(weights);
             let products = [
@@ -108,7 +113,7 @@ impl Kernel for Avx512 {
     unsafe fn weigh<const N: usize>(
         block: &ValueBlock,
         codes: &[[i8; BLOCK]; N],
-        factors: &[f32; N],
+        factors: &Factors,
     ) {
         let mut sums = [[_mm512_setzero_si512(); 2]; N];
         for four in 0..block.groups * Q8_POSITIONS / 4 {

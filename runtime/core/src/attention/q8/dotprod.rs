@@ -4,8 +4,8 @@
 //! that are not there.
 
 use super::neon_softmax;
-use super::online::{Kernel, KeyGroup, Running, ValueBlock};
-use super::rows::{Q8_POSITIONS, SHARED};
+use super::online::{Factors, Kernel, KeyGroups, Running, ValueBlock};
+use super::rows::Q8_POSITIONS;
 use crate::attention::online::BLOCK;
 use core::arch::asm;
 
@@ -127,17 +127,16 @@ macro_rules! to_floats {
 macro_rules! block_of_keys {
     ($start:literal) => {
         concat!(
-            "ld1 {{v4.16b, v5.16b}}, [{queries}], {queries_stride}\n",
             ".if {heads} > 1\n",
-            "ld1 {{v6.16b, v7.16b}}, [{queries}], {queries_stride}\n",
-            ".endif\n",
-            ".if {heads} > 2\n",
-            "ld1 {{v8.16b, v9.16b}}, [{queries}], {queries_stride}\n",
+            "ld1 {{v4.16b-v7.16b}}, [{queries}], #64\n",
+            ".else\n",
+            "ld1 {{v4.16b, v5.16b}}, [{queries}], #32\n",
             ".endif\n",
             ".if {heads} > 3\n",
-            "ld1 {{v10.16b, v11.16b}}, [{queries}], {queries_stride}\n",
+            "ld1 {{v8.16b-v11.16b}}, [{queries}], #64\n",
+            ".elseif {heads} > 2\n",
+            "ld1 {{v8.16b, v9.16b}}, [{queries}], #32\n",
             ".endif\n",
-            "add {queries}, {queries}, {queries_back}\n",
             zero_sums!(),
             multiply!("from", 4, 6, 8, 10, 0),
             multiply!("from", 4, 6, 8, 10, 1),
@@ -228,31 +227,39 @@ impl Kernel for Dotprod {
 
     #[inline]
     #[target_feature(enable = "neon,dotprod")]
-    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32) {
-        let row = group.blocks * SHARED;
+    unsafe fn scores<const N: usize>(keys: &KeyGroups, scores: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             asm!(
+                "4:",
+                "mov {queries}, {first_query}",
+                "mov {query_scales}, {first_scale}",
+                "mov {left}, {blocks}",
                 block_of_keys!(1),
-                "subs {blocks}, {blocks}, #1",
+                "subs {left}, {left}, #1",
                 "b.eq 3f",
                 "2:",
                 block_of_keys!(0),
-                "subs {blocks}, {blocks}, #1",
+                "subs {left}, {left}, #1",
                 "b.ne 2b",
                 "3:",
-                from = inout(reg) group.keys => _,
+                "add {scores}, {scores}, #4 * {positions}",
+                "subs {groups}, {groups}, #1",
+                "b.ne 4b",
+                groups = inout(reg) keys.groups => _,
+                blocks = in(reg) keys.blocks,
+                left = out(reg) _,
+                from = inout(reg) keys.keys => _,
                 step = in(reg) 4 * Q8_POSITIONS,
-                queries = inout(reg) group.queries => _,
-                queries_stride = in(reg) row,
-                // From past the last query back to the first one's next block.
-                queries_back = in(reg) SHARED as isize - (N * row) as isize,
-                query_scales = inout(reg) group.query_scales => _,
+                first_query = in(reg) keys.queries,
+                queries = out(reg) _,
+                first_scale = in(reg) keys.query_scales,
+                query_scales = out(reg) _,
                 zeros = in(reg) ZEROS.as_ptr(),
-                key_scales = inout(reg) group.key_scales => _,
+                key_scales = inout(reg) keys.key_scales => _,
                 scores = inout(reg) scores => _,
                 scores_stride = in(reg) 4 * BLOCK,
-                blocks = inout(reg) group.blocks => _,
+                positions = const Q8_POSITIONS,
                 heads = const N,
                 block = const BLOCK,
                 out("v0") _, out("v1") _, out("v2") _, out("v3") _,
@@ -283,7 +290,7 @@ impl Kernel for Dotprod {
         weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [[i8; BLOCK]; N],
-    ) -> [f32; N] {
+    ) -> Factors {
         neon_softmax::round(weights, scales, codes)
     }
 
@@ -292,12 +299,8 @@ impl Kernel for Dotprod {
     unsafe fn weigh<const N: usize>(
         block: &ValueBlock,
         codes: &[[i8; BLOCK]; N],
-        factors: &[f32; N],
+        factors: &Factors,
     ) {
-        let mut four = [0f32; 4];
-        four.iter_mut()
-            .zip(factors)
-            .for_each(|(four, factor)| *four = *factor);
         // SAFETY: the caller's promise.
         unsafe {
             asm!(
@@ -318,7 +321,7 @@ impl Kernel for Dotprod {
                 next_from = inout(reg) block.values.add(16 * 4) => _,
                 step = in(reg) block.stride,
                 codes = inout(reg) codes.as_ptr() => _,
-                factors = in(reg) four.as_ptr(),
+                factors = in(reg) factors.as_ptr(),
                 groups = in(reg) block.groups,
                 zeros = in(reg) ZEROS.as_ptr(),
                 out = inout(reg) block.out => _,

@@ -4,7 +4,7 @@
 //! multiplied before their sums are widened. Each sum is in two lanes until the end.
 
 use super::neon_softmax;
-use super::online::{Kernel, KeyGroup, Running, ValueBlock};
+use super::online::{Factors, Kernel, KeyGroups, Running, ValueBlock};
 use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
 use crate::vector::unrolled;
@@ -44,29 +44,33 @@ impl Kernel for Neon {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32) {
-        for head in 0..N {
-            for block in 0..group.blocks {
-                let at = head * group.blocks + block;
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let keys = group.keys.add(block * SHARED * Q8_POSITIONS);
-                    let query = group.queries.add(at * SHARED);
-                    let sums = sums(keys, 4 * Q8_POSITIONS, query, SHARED / 4);
-                    let scale = *group.query_scales.add(block * N + head);
-                    let key_scales = vld1q_f32_x4(group.key_scales.add(block * Q8_POSITIONS));
-                    let key_scales = [key_scales.0, key_scales.1, key_scales.2, key_scales.3];
-                    let to = scores.add(head * BLOCK);
-                    unrolled!(i < 4, at most 4, {
-                        let factor = vmulq_n_f32(key_scales[i], scale);
-                        let sum = vcvtq_f32_s32(sums[i]);
-                        let score = if block == 0 {
-                            vmulq_f32(sum, factor)
-                        } else {
-                            vfmaq_f32(vld1q_f32(to.add(4 * i)), sum, factor)
-                        };
-                        vst1q_f32(to.add(4 * i), score);
-                    });
+    unsafe fn scores<const N: usize>(keys: &KeyGroups, scores: *mut f32) {
+        for group in 0..keys.groups {
+            // SAFETY: the caller's promise.
+            let (codes, key_scales) = unsafe { keys.group(group) };
+            for head in 0..N {
+                for block in 0..keys.blocks {
+                    let at = block * N + head;
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let codes = codes.add(block * SHARED * Q8_POSITIONS);
+                        let query = keys.queries.add(at * SHARED);
+                        let sums = sums(codes, 4 * Q8_POSITIONS, query, SHARED / 4);
+                        let scale = *keys.query_scales.add(at);
+                        let key_scales = vld1q_f32_x4(key_scales.add(block * Q8_POSITIONS));
+                        let key_scales = [key_scales.0, key_scales.1, key_scales.2, key_scales.3];
+                        let to = scores.add(head * BLOCK + group * Q8_POSITIONS);
+                        unrolled!(i < 4, at most 4, {
+                            let factor = vmulq_n_f32(key_scales[i], scale);
+                            let sum = vcvtq_f32_s32(sums[i]);
+                            let score = if block == 0 {
+                                vmulq_f32(sum, factor)
+                            } else {
+                                vfmaq_f32(vld1q_f32(to.add(4 * i)), sum, factor)
+                            };
+                            vst1q_f32(to.add(4 * i), score);
+                        });
+                    }
                 }
             }
         }
@@ -87,7 +91,7 @@ impl Kernel for Neon {
         weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [[i8; BLOCK]; N],
-    ) -> [f32; N] {
+    ) -> Factors {
         neon_softmax::round(weights, scales, codes)
     }
 
@@ -96,7 +100,7 @@ impl Kernel for Neon {
     unsafe fn weigh<const N: usize>(
         block: &ValueBlock,
         codes: &[[i8; BLOCK]; N],
-        factors: &[f32; N],
+        factors: &Factors,
     ) {
         let fours = block.groups * Q8_POSITIONS / 4;
         for (head, (codes, factor)) in codes.iter().zip(factors).enumerate() {

@@ -3,15 +3,12 @@
 //! Assembler: the compiler keeps less in registers than there is room for. A block's numbers are v0 to v7; what belongs to each
 //! of them is in the register ten or twenty further on, so that `.irp` can name it.
 
-use super::online::Running;
+use super::online::{Factors, Running};
 use super::plain::{POLYNOMIAL, STEP};
 use super::rows::Q8_POSITIONS;
 use crate::attention::online::BLOCK;
 use crate::math::ROUND;
 use core::arch::asm;
-
-/// The most heads.
-const HEADS: usize = 4;
 
 /// The same for each head.
 macro_rules! each_head {
@@ -118,8 +115,8 @@ pub(super) fn weights<const N: usize>(
     scores: &mut [[f32; BLOCK]; N],
     state: &mut [Running; N],
 ) -> [f32; N] {
-    const { assert!(N <= HEADS && BLOCK == 32) };
-    let mut largest = [0f32; HEADS];
+    let mut largest = Factors::default();
+    const { assert!(N <= 4 && BLOCK == 32) };
     // SAFETY: all numbers are there.
     unsafe {
         asm!(
@@ -282,9 +279,9 @@ pub(super) fn round<const N: usize>(
     weights: &[[f32; BLOCK]; N],
     scales: [&[f32; Q8_POSITIONS]; 2],
     codes: &mut [[i8; BLOCK]; N],
-) -> [f32; N] {
-    const { assert!(N <= HEADS && BLOCK == 32) };
-    let mut factors = [0f32; N];
+) -> Factors {
+    const { assert!(N <= 4 && BLOCK == 32) };
+    let mut factors = Factors::default();
     let [low, high] = scales;
     // SAFETY: all numbers are there.
     unsafe {

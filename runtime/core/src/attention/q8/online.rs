@@ -18,23 +18,41 @@ pub(super) struct Call<'a> {
     pub values: Q8Groups<'a>,
 }
 
-/// A group of keys, and the queries that they are multiplied by.
+/// One or two groups of keys that lie one behind the other, and the queries that they are multiplied by.
 #[derive(Clone, Copy)]
-pub(super) struct KeyGroup {
+pub(super) struct KeyGroups {
+    /// Groups: 1 or 2.
+    pub groups: usize,
     /// Blocks of a row.
     pub blocks: usize,
-    /// `[heads, blocks, 32]`.
+    /// `[blocks, heads, 32]`.
     pub queries: *const i8,
     /// `[blocks, heads]`, and readable four at a time.
     pub query_scales: *const f32,
-    /// `[heads, blocks]`, for kernels that multiply unsigned codes.
+    /// `[blocks, heads]`, for kernels that multiply unsigned codes.
     #[cfg(target_arch = "x86_64")]
     pub query_sums: *const i32,
-    /// `[blocks, 8, 16 positions, 4]`.
+    /// `[groups, blocks, 8, 16 positions, 4]`.
     pub keys: *const i8,
-    /// `[blocks, 16 positions]`.
+    /// `[groups, blocks, 16 positions]`.
     pub key_scales: *const f32,
 }
+
+impl KeyGroups {
+    /// The codes and scales of a group.
+    ///
+    /// # Safety
+    /// The group must be there.
+    #[inline(always)]
+    pub(super) unsafe fn group(&self, index: usize) -> (*const i8, *const f32) {
+        let at = index * self.blocks * Q8_POSITIONS;
+        // SAFETY: the caller's promise.
+        unsafe { (self.keys.add(at * SHARED), self.key_scales.add(at)) }
+    }
+}
+
+/// A number for each of at most four heads.
+pub(super) type Factors = [f32; 4];
 
 /// A block of columns of the values of one or two groups, and the outputs that they are added to.
 #[derive(Clone, Copy)]
@@ -56,12 +74,12 @@ pub(super) trait Kernel {
     /// The name for reports.
     const NAME: &'static str;
 
-    /// The scores of sixteen keys with `N` queries, which go to `scores`, `BLOCK` numbers from head to head.
+    /// The scores of the keys of all groups with `N` queries, which go to `scores`, `BLOCK` numbers from head to head.
     ///
     /// # Safety
-    /// All that the group names must be readable, sixteen scores of each head writable, `blocks` not 0, and the CPU have the
-    /// instruction set.
-    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32);
+    /// All that `keys` names must be readable, sixteen scores for each group and head writable, `groups` and `blocks` not 0, and the
+    /// CPU have the instruction set.
+    unsafe fn scores<const N: usize>(keys: &KeyGroups, scores: *mut f32);
 
     /// Turns each head's scores into weights against its running maximum, rounded to a whole number. Updates that and the
     /// running sum; returns the factors for what was summed before.
@@ -81,7 +99,7 @@ pub(super) trait Kernel {
         weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [[i8; BLOCK]; N],
-    ) -> [f32; N];
+    ) -> Factors;
 
     /// Adds values, weighted by each head's codes times its factor, to the outputs of `N` heads.
     ///
@@ -90,7 +108,7 @@ pub(super) trait Kernel {
     unsafe fn weigh<const N: usize>(
         block: &ValueBlock,
         codes: &[[i8; BLOCK]; N],
-        factors: &[f32; N],
+        factors: &Factors,
     );
 }
 
@@ -165,26 +183,21 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
         let groups = (end - first).div_ceil(Q8_POSITIONS);
         let seen = visible.start.max(first) - first..end - first;
         let whole = seen.len() == BLOCK;
-        for half in 0..groups {
-            let group = first / Q8_POSITIONS + half;
-            let at = group * key_blocks * Q8_POSITIONS;
-            // SAFETY: `fits` has shown that the group and the queries are there, and half a block of scores has room for
-            // sixteen. `K` is of an instruction set that the caller has.
-            unsafe {
-                let group = KeyGroup {
-                    blocks: key_blocks,
-                    queries: call.queries.codes.as_ptr().cast(),
-                    query_scales: call.queries.scales.as_ptr(),
-                    #[cfg(target_arch = "x86_64")]
-                    query_sums: call.queries.sums.as_ptr(),
-                    keys: call.keys.codes.as_ptr().add(at * SHARED),
-                    key_scales: call.keys.scales.as_ptr().add(at),
-                };
-                K::scores::<N>(
-                    &group,
-                    scores.as_mut_ptr().cast::<f32>().add(half * Q8_POSITIONS),
-                );
-            }
+        let at = first * key_blocks;
+        // SAFETY: `fits` has shown that the groups and the queries are there, and half a block of scores has room for
+        // sixteen. `K` is of an instruction set that the caller has.
+        unsafe {
+            let keys = KeyGroups {
+                groups,
+                blocks: key_blocks,
+                queries: call.queries.codes.as_ptr().cast(),
+                query_scales: call.queries.scales.as_ptr(),
+                #[cfg(target_arch = "x86_64")]
+                query_sums: call.queries.sums.as_ptr(),
+                keys: call.keys.codes.as_ptr().add(at * SHARED),
+                key_scales: call.keys.scales.as_ptr().add(at),
+            };
+            K::scores::<N>(&keys, scores.as_mut_ptr().cast());
         }
         if log2.softcap.is_some() {
             bound(&log2, scores.as_flattened_mut());
@@ -201,25 +214,23 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
                 .iter_mut()
                 .for_each(|scores| outside(scores, &seen, 0.0));
         }
-        for (out, shrink) in out.chunks_exact_mut(shape.value_dim.max(1)).zip(shrink) {
-            if shrink != 1.0 {
-                out.iter_mut().for_each(|y| *y *= shrink);
-            }
+        if shrink.iter().any(|&shrink| shrink != 1.0) {
+            shrink_heads(out, shape.value_dim, &shrink);
         }
         for block in 0..value_blocks {
-            let group_scales = |half: usize| {
-                let group = first / Q8_POSITIONS + half.min(groups - 1);
-                let at = (group * value_blocks + block) * Q8_POSITIONS;
-                call.values
-                    .scales
-                    .get(at..)
-                    .and_then(|scales| scales.first_chunk())
-            };
-            let (Some(low), Some(high)) = (group_scales(0), group_scales(1)) else {
-                return;
-            };
             let mut own;
-            let mut scales = [low, high];
+            let mut scales = [0, groups - 1].map(|half| {
+                let at = first * value_blocks + (half * value_blocks + block) * Q8_POSITIONS;
+                // SAFETY: `fits` has shown that the groups' scales are there.
+                unsafe {
+                    &*call
+                        .values
+                        .scales
+                        .as_ptr()
+                        .add(at)
+                        .cast::<[f32; Q8_POSITIONS]>()
+                }
+            });
             if !whole {
                 // What lies where nothing is seen may be no number.
                 own = [[0.0; Q8_POSITIONS]; 2];
@@ -261,6 +272,15 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
     }
 }
 
+/// Multiplies the outputs of heads whose running maximum was raised. Rare after the first block.
+#[cold]
+#[inline(never)]
+fn shrink_heads(out: &mut [f32], value_dim: usize, shrink: &[f32]) {
+    for (out, shrink) in pieces_mut(out, value_dim).zip(shrink) {
+        out.iter_mut().for_each(|y| *y *= shrink);
+    }
+}
+
 /// Bounds scores, as few models do.
 #[cold]
 #[inline(never)]
@@ -290,7 +310,7 @@ unsafe fn edge<K: Kernel, const N: usize>(
     width: usize,
     column: usize,
     codes: &[[i8; BLOCK]; N],
-    factors: &[f32; N],
+    factors: &Factors,
     out: &mut [f32],
 ) {
     let mut results = [[0f32; SHARED]; N];

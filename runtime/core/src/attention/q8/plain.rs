@@ -1,7 +1,7 @@
 //! Plain Rust, but for the products on microcontrollers with DSP instructions: the definition of the results.
 
 use super::dots::dots;
-use super::online::{Kernel, KeyGroup, Running, ValueBlock};
+use super::online::{Factors, Kernel, KeyGroups, Running, ValueBlock};
 use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
 use crate::math::{LANES, ROUND, fma, larger, largest_lane, sum_lanes};
@@ -42,24 +42,27 @@ impl Kernel for Plain {
     const NAME: &'static str = "q8-scalar";
 
     #[inline(always)]
-    unsafe fn scores<const N: usize>(group: &KeyGroup, scores: *mut f32) {
-        for head in 0..N {
-            for block in 0..group.blocks {
-                let at = head * group.blocks + block;
+    unsafe fn scores<const N: usize>(keys: &KeyGroups, scores: *mut f32) {
+        for (group, head) in
+            (0..keys.groups).flat_map(|group| (0..N).map(move |head| (group, head)))
+        {
+            for block in 0..keys.blocks {
+                let at = block * N + head;
                 // SAFETY: the caller's promise.
                 let (query, scale, keys, key_scales, scores) = unsafe {
+                    let (codes, key_scales) = keys.group(group);
+                    let to = scores.add(head * BLOCK + group * Q8_POSITIONS);
                     (
-                        &*group
+                        &*keys
                             .queries
                             .add(at * SHARED)
                             .cast::<[[i8; 4]; SHARED / 4]>(),
-                        *group.query_scales.add(block * N + head),
-                        group.keys.add(block * SHARED * Q8_POSITIONS),
-                        &*group
-                            .key_scales
+                        *keys.query_scales.add(at),
+                        codes.add(block * SHARED * Q8_POSITIONS),
+                        &*key_scales
                             .add(block * Q8_POSITIONS)
                             .cast::<[f32; Q8_POSITIONS]>(),
-                        &mut *scores.add(head * BLOCK).cast::<[f32; Q8_POSITIONS]>(),
+                        &mut *to.cast::<[f32; Q8_POSITIONS]>(),
                     )
                 };
                 // SAFETY: as above.
@@ -107,8 +110,8 @@ impl Kernel for Plain {
         weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
         codes: &mut [[i8; BLOCK]; N],
-    ) -> [f32; N] {
-        let mut factors = [0f32; N];
+    ) -> Factors {
+        let mut factors = Factors::default();
         for ((weights, codes), factor) in weights.iter().zip(codes).zip(&mut factors) {
             let mut products = [0f32; BLOCK];
             let halves = products.as_chunks_mut::<Q8_POSITIONS>().0.iter_mut();
@@ -137,7 +140,7 @@ impl Kernel for Plain {
     unsafe fn weigh<const N: usize>(
         block: &ValueBlock,
         codes: &[[i8; BLOCK]; N],
-        factors: &[f32; N],
+        factors: &Factors,
     ) {
         for (head, (codes, factor)) in codes.iter().zip(factors).enumerate() {
             let fours = codes.as_chunks::<4>().0;

@@ -7,7 +7,7 @@
 //! up in one lane, and nothing is added across lanes:
 //!
 //! ```text
-//! queries  codes [heads][blocks][32]                         scales [blocks][heads]
+//! queries  codes [blocks][heads][32]                         scales [blocks][heads]
 //! keys     codes [groups][columns / 4][16 positions][4]      scales [groups][blocks][16 positions]
 //! values   codes [groups][4][columns][4 positions]           scales [groups][blocks][16 positions]
 //! ```
@@ -42,11 +42,11 @@ fn count(codes: usize, scales: usize, columns: usize) -> Option<usize> {
 
 /// The queries of some heads in 8 bits.
 pub(super) struct Queries {
-    /// `[heads, blocks, 32]`.
+    /// `[blocks, heads, 32]`.
     pub codes: [[i8; SHARED]; QUERY_BLOCKS],
     /// `[blocks, heads]`, multiplied by what all scores are; then as many more as make reading four at a time safe.
     pub scales: [f32; QUERY_BLOCKS + 3],
-    /// The sum of each block's codes, `[heads, blocks]`.
+    /// The sum of each block's codes, `[blocks, heads]`.
     pub sums: [i32; QUERY_BLOCKS],
 }
 
@@ -69,15 +69,15 @@ for_each_isa! {
     /// Rounds rows of `columns` numbers, as many as there is room for; their scales are multiplied by `scale`.
     pub(super) fn narrow_queries(x: &[f32], columns: usize, scale: f32, queries: &mut Queries) {
         let heads = x.len().div_ceil(columns.max(1));
-        let blocks = q8_scales(columns);
-        let mut numbers = queries.codes.iter_mut().zip(&mut queries.sums);
         for (head, row) in x.chunks(columns.max(1)).enumerate() {
-            for (block, (x, (codes, sum))) in row.chunks(SHARED).zip(numbers.by_ref().take(blocks)).enumerate() {
-                let own;
-                (*codes, own) = narrow(x);
-                *sum = codes.iter().map(|&code| i32::from(code)).sum();
-                if let Some(to) = queries.scales.get_mut(block * heads + head) {
-                    *to = own * scale;
+            for (block, x) in row.chunks(SHARED).enumerate() {
+                let at = block * heads + head;
+                let (codes, own) = narrow(x);
+                let places = (queries.codes.get_mut(at), queries.scales.get_mut(at), queries.sums.get_mut(at));
+                if let (Some(to_codes), Some(to_scale), Some(to_sum)) = places {
+                    *to_codes = codes;
+                    *to_scale = own * scale;
+                    *to_sum = codes.iter().map(|&code| i32::from(code)).sum();
                 }
             }
         }

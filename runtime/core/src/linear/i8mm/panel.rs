@@ -23,7 +23,7 @@ impl Panel {
     }
 }
 
-/// Loads and unpacks a block of a group of rows, and keeps it in the panel: codes v16 to v23, scales v24, v25, offsets v26, v27.
+/// Loads and unpacks a block of a group of rows, and if `{fill}` keeps it in the panel: codes v16 to v23, scales v24, v25, offsets v26, v27.
 macro_rules! unpack_block {
     () => {
         concat!(
@@ -58,9 +58,11 @@ macro_rules! unpack_block {
             ".endif\n",
             ".endr\n",
             ".endif\n",
+            ".if {fill}\n",
             "st1 {{v16.16b-v19.16b}}, [{panel}], #64\n",
             ".if {block} == 32\n",
             "st1 {{v20.16b-v23.16b}}, [{panel}], #64\n",
+            ".endif\n",
             ".endif\n",
             // Parameters of two rows are one number here, and go to both halves of a register.
             ".if {offset}\n",
@@ -68,12 +70,16 @@ macro_rules! unpack_block {
             ".irp n, 24, 25, 26, 27\n",
             "fcvtl v\\n\\().4s, v\\n\\().4h\n",
             ".endr\n",
+            ".if {fill}\n",
             "st1 {{v24.4s-v27.4s}}, [{panel}], #64\n",
+            ".endif\n",
             ".else\n",
             "ld2r {{v24.2s, v25.2s}}, [{p}], {params}\n",
             "fcvtl v24.4s, v24.4h\n",
             "fcvtl v25.4s, v25.4h\n",
+            ".if {fill}\n",
             "st1 {{v24.4s, v25.4s}}, [{panel}], #32\n",
+            ".endif\n",
             ".endif\n",
         )
     };
