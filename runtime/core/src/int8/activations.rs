@@ -8,6 +8,7 @@ use crate::Isa;
 use crate::math::{LANES, ROUND};
 use crate::pieces::{pieces, pieces_mut};
 use crate::vector::for_each_isa;
+use core::array;
 
 /// Bytes of a token's numbers: scale as f32, zero point and sum of codes as i32, and four to spare.
 pub(super) const TOKEN_BYTES: usize = 16;
@@ -103,12 +104,10 @@ for_each_isa! {
         let mut last = [0f32; LANES];
         last.iter_mut().zip(rest).for_each(|(last, &x)| *last = x);
         for chunk in chunks.iter().chain(core::iter::once(&last)) {
-            for (((low, high), bits), &x) in low.iter_mut().zip(&mut high).zip(&mut bits).zip(chunk) {
-                *low = if x < *low { x } else { *low };
-                *high = if x > *high { x } else { *high };
-                let size = x.to_bits() & 0x7FFF_FFFF;
-                *bits = if size > *bits { size } else { *bits };
-            }
+            // New arrays, not changed ones: those the compiler would keep in memory.
+            low = array::from_fn(|lane| if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] });
+            high = array::from_fn(|lane| if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] });
+            bits = array::from_fn(|lane| bits[lane].max(chunk[lane].to_bits() & 0x7FFF_FFFF));
         }
         if bits.into_iter().any(|bits| bits >= 0x7F80_0000) {
             return (f32::NEG_INFINITY, f32::INFINITY);

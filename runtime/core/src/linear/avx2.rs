@@ -6,7 +6,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES, part_of};
+use super::layout::{Interleave, PARAM_BYTES, PREFETCH, ROW_TILE, part_of};
 use crate::vector::unrolled;
 use core::arch::x86_64::*;
 
@@ -30,8 +30,121 @@ unsafe fn block_tile<
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        block_rows::<BITS, BLOCK, OFFSET, TOKENS>(tile, 0);
-        block_rows::<BITS, BLOCK, OFFSET, TOKENS>(tile, 1);
+        if TOKENS == 1 {
+            block_token::<BITS, BLOCK, OFFSET>(tile);
+        } else {
+            block_rows::<BITS, BLOCK, OFFSET, TOKENS>(tile, 0);
+            block_rows::<BITS, BLOCK, OFFSET, TOKENS>(tile, 1);
+        }
+    }
+}
+
+/// A tile for one token: all of its rows in one pass, so that the weights are read in order and what is read of the token serves
+/// sixteen rows. More tokens' sums would not fit the registers.
+///
+/// # Safety
+/// See [`super::kernel::TileFn`].
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn block_token<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile<'_>) {
+    const GROUPS: usize = ROW_TILE / 8;
+    let part = part_of(BLOCK);
+    // Registers of a part's codes of eight rows.
+    let registers = part * BITS as usize / 32;
+    let params_bytes = if OFFSET { 2 * PARAM_BYTES } else { PARAM_BYTES };
+    let block_bytes = BLOCK / part * registers * GROUPS * 32 + params_bytes;
+    let mut acc = [_mm256_setzero_ps(); GROUPS];
+    // SAFETY: all addresses are within the tile, the activations and the output, by the shape; what is only asked for may lie anywhere.
+    unsafe {
+        let mut weights = tile.weights;
+        let mut ahead = weights.wrapping_add(PREFETCH);
+        let mut params = tile.weights.add(tile.shape.params_at);
+        let mut x = tile.activations;
+        for _ in 0..tile.shape.blocks {
+            for line in (0..block_bytes).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast());
+            }
+            ahead = ahead.wrapping_add(block_bytes);
+            let mut dots = [_mm256_setzero_si256(); GROUPS];
+            for _ in 0..BLOCK / part {
+                add_dots::<BITS, BLOCK>(&mut dots, weights, x);
+                weights = weights.add(GROUPS * registers * 32);
+                x = x.add(part);
+            }
+            let numbers = x;
+            let token_scale = _mm256_castsi256_ps(broadcast(numbers));
+            unrolled!(group < GROUPS, at most 2, {
+                let params = params.add(group * 16);
+                let mut dot = dots[group];
+                if BITS == 4 {
+                    dot = _mm256_add_epi32(dot, broadcast(numbers.add(8)));
+                }
+                let factor = _mm256_mul_ps(token_scale, widen(params));
+                acc[group] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), factor, acc[group]);
+                if OFFSET {
+                    let sum = _mm256_castsi256_ps(broadcast(numbers.add(4)));
+                    let offset = widen(params.add(PARAM_BYTES));
+                    acc[group] = _mm256_fmadd_ps(sum, offset, acc[group]);
+                }
+            });
+            params = params.add(params_bytes);
+            x = numbers.add(NUMBER_BYTES);
+        }
+        let multipliers = tile.weights.add(tile.shape.multipliers_at);
+        for (group, acc) in acc.into_iter().enumerate() {
+            let multipliers = _mm256_loadu_ps(multipliers.add(group * 32).cast());
+            _mm256_storeu_ps(tile.out.add(group * 8), _mm256_mul_ps(acc, multipliers));
+        }
+    }
+}
+
+/// Adds the dot products of one part of a tile's sixteen rows with one token, 4-bit codes as 0..=15.
+///
+/// # Safety
+/// The part must be readable at `weights`, the token's codes at `x`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn add_dots<const BITS: u8, const BLOCK: usize>(
+    dots: &mut [__m256i; 2],
+    weights: *const u8,
+    x: *const u8,
+) {
+    let registers = part_of(BLOCK) * BITS as usize / 32;
+    let ones = _mm256_set1_epi16(1);
+    let low_half = _mm256_set1_epi8(15);
+    let mut pairs = [_mm256_setzero_si256(); 2];
+    // SAFETY: the caller's promise.
+    unsafe {
+        unrolled!(j < registers, {
+            let low = broadcast(x.add(j * 4));
+            let high = broadcast(x.add(if BITS == 4 {
+                (registers + j) * 4
+            } else {
+                j * 4
+            }));
+            unrolled!(group < 2, at most 2, {
+                let codes = weights.add((group * registers + j) * 32).cast();
+                let codes = _mm256_loadu_si256(codes);
+                if BITS == 4 {
+                    let codes_high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low_half);
+                    let codes_low = _mm256_and_si256(codes, low_half);
+                    let sum = _mm256_add_epi16(
+                        _mm256_maddubs_epi16(codes_low, low),
+                        _mm256_maddubs_epi16(codes_high, high),
+                    );
+                    pairs[group] = _mm256_add_epi16(pairs[group], sum);
+                } else {
+                    let signed = _mm256_sign_epi8(low, codes);
+                    let sum = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), signed);
+                    dots[group] = _mm256_add_epi32(dots[group], _mm256_madd_epi16(sum, ones));
+                }
+            });
+        });
+        if BITS == 4 {
+            for (dot, pairs) in dots.iter_mut().zip(pairs) {
+                *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(pairs, ones));
+            }
+        }
     }
 }
 
@@ -223,7 +336,7 @@ unsafe fn dense_rows<const BYTES: usize, const TOKENS: usize, const GROUPS: usiz
         let mut x = tile.activations;
         for _ in 0..tile.shape.blocks {
             if TOKENS == 1 {
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(DENSE_PREFETCH).cast());
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH).cast());
             }
             let mut rows = [_mm256_setzero_ps(); GROUPS];
             unrolled!(group < GROUPS, at most 2, {

@@ -5,7 +5,7 @@
 
 use super::activations::{NUMBER_BYTES, Order};
 use super::kernel::{Tile, implementations};
-use super::layout::{DENSE_PREFETCH, Interleave, PARAM_BYTES, part_of};
+use super::layout::{Interleave, PARAM_BYTES, PREFETCH, part_of};
 use crate::vector::unrolled;
 use core::arch::x86_64::*;
 
@@ -151,7 +151,7 @@ unsafe fn dense_tile<const BYTES: usize, const TOKENS: usize>(tile: &Tile<'_>) {
         let mut x = tile.activations;
         for _ in 0..tile.shape.blocks {
             if TOKENS == 1 {
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(DENSE_PREFETCH).cast());
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH).cast());
             }
             let rows = if BYTES == 2 {
                 widen(weights)

@@ -31,10 +31,10 @@ pub(crate) const fn part_of(block: usize) -> usize {
     if block < 32 { block } else { 32 }
 }
 
-/// How far ahead of a single token dense weights are asked for on x86-64, in bytes. The hardware's own
+/// How far ahead of a single token weights are asked for on x86-64, in bytes. The hardware's own
 /// prefetch stops at each page of 4 KiB.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const DENSE_PREFETCH: usize = 4096;
+pub(crate) const PREFETCH: usize = 8192;
 
 /// How 8-bit codes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
