@@ -37,8 +37,8 @@ pub(crate) enum Order {
     /// What sums of products start at, `-middle * Σq` as four i32, and then a plain record: what `sdot` on four rows
     /// wants.
     Started { middle: i32 },
-    /// The records of two tokens a, b in one: twice their starts as `[a, b, a, b]`, then `[d a, d b, d a, d b]`, the same of
-    /// `d * Σq`, and eight codes of each in turn. What `smmla` wants. A group of one token is [`Order::Started`].
+    /// The records of two tokens a, b in one: twice their starts as `[a, a, b, b]`, then `[d a, d a, d b, d b]`, the same of
+    /// `d * Σq`, and eight codes of each in turn. What `smmla` wants. Groups of one or two tokens are [`Order::Started`].
     StartedPairs { middle: i32 },
     /// As pairs of 16-bit numbers, in groups of four codes a, b, c, d: `256 a - b, 256 c - d` and `b, d`. What `smlad` on 8-bit
     /// weights wants. The records of a group of tokens are one: what each token's sums start at, the groups of all tokens in

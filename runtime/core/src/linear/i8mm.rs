@@ -1,18 +1,24 @@
-//! AArch64 with `smmla`: two rows by two tokens, eight columns at a time.
+//! AArch64 with `smmla`: two tokens by two rows, eight columns at a time.
 //!
-//! One instruction does 32 multiply-accumulates: codes of two rows × eight columns by activations of two tokens ×
-//! eight columns, and the sums stay two by two until the end. Weights lie as `sdot` wants them, four rows × four
-//! columns, and are turned into pairs of rows once for all tokens of a group, so that one token alone takes the very code
-//! that suits it best, the `sdot` kernel's.
+//! One instruction does 32 multiply-accumulates: activations of two tokens × eight columns by codes of two rows × eight
+//! columns, and the sums stay two by two until the end. Weights lie as `sdot` wants them, four rows × four columns, so
+//! that one token or two take the very code that suits them best, the `sdot` kernel's. For more tokens they are turned into
+//! pairs of rows; the first group of tokens leaves these in a panel, unpacked, with their scales as f32, for the others.
+//!
+//! Codes of 4 bits are unpacked as the `sdot` kernel does for several tokens: low ones as they are, high ones as
+//! 16 times the code and 8, in sums that `scvtf` divides by 16.
 //!
 //! Assembler for the reasons given there.
 
+mod panel;
+
 use super::activations::Order;
-use super::dotprod::one_token;
+use super::dotprod::{self, codes_at, one_token, part_bytes};
 use super::kernel::{Tile, implementations};
-use super::layout::{Interleave, PARAM_BYTES};
+use super::layout::{Interleave, part_of};
 use super::neon::dense_tile;
 use core::arch::asm;
+use panel::{PANEL_BLOCKS, Panel, load_block, unpack_block};
 
 implementations! {
     quantised: "neon-i8mm",
@@ -20,6 +26,8 @@ implementations! {
     Interleave::of(crate::IsaKind::NeonI8mm),
     Order::StartedPairs { middle: if BITS == 4 { 8 } else { 0 } },
     tokens: [12, 8, 4, 2, 1],
+    takes_runs: true,
+    all_groups: many_tokens,
 }
 
 /// # Safety
@@ -35,161 +43,292 @@ unsafe fn block_tile<
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        if TOKENS == 1 {
-            one_token::<BITS, BLOCK, OFFSET>(tile);
-        } else {
-            // A copy stays in registers: for all the compiler knows, the assembler changes what lies in memory.
-            let shape = *tile.shape;
-            let tile = Tile {
-                shape: &shape,
-                ..*tile
+        match TOKENS {
+            1 => one_token::<BITS, BLOCK, OFFSET>(tile),
+            2 => dotprod::block_tile::<BITS, BLOCK, OFFSET, 2>(tile),
+            _ => many_tokens::<BITS, BLOCK, OFFSET>(tile),
+        }
+    }
+}
+
+/// Some blocks of a tile.
+struct Part<'a> {
+    tile: &'a Tile<'a>,
+    first_block: usize,
+    blocks: usize,
+}
+
+/// All groups of more than two tokens.
+///
+/// # Safety
+/// See [`super::kernel::TileFn`]; the tokens are some such groups.
+#[target_feature(enable = "neon,dotprod,i8mm")]
+unsafe fn many_tokens<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile<'_>) {
+    if BLOCK > part_of(BLOCK) {
+        // No code for these: `LinearKernel::select` takes the `sdot` kernel.
+        return;
+    }
+    // A copy stays in registers: for all the compiler knows, the assembler changes what lies in memory.
+    let shape = *tile.shape;
+    let tile = &Tile {
+        shape: &shape,
+        ..*tile
+    };
+    let mut panel = Panel::new();
+    let panel = panel.as_mut_ptr();
+    for group in 0..4 {
+        for first_block in (0..shape.blocks).step_by(PANEL_BLOCKS) {
+            let part = Part {
+                tile,
+                first_block,
+                blocks: PANEL_BLOCKS.min(shape.blocks - first_block),
             };
-            for group in 0..4 {
-                token_pairs::<BITS, BLOCK, OFFSET, TOKENS>(&tile, group);
+            // SAFETY: the caller's promise; the part is within the tile and no larger than a panel.
+            unsafe {
+                if BITS == 4 && group % 2 == 1 {
+                    groups::<BITS, BLOCK, OFFSET, true>(&part, group, panel);
+                } else {
+                    groups::<BITS, BLOCK, OFFSET, false>(&part, group, panel);
+                }
             }
         }
     }
 }
 
+/// Four rows of a part by all groups of tokens. `HIGH` where their codes are the high ones of their bytes.
+///
 /// # Safety
-/// See [`super::kernel::TileFn`]; `TOKENS` is even and at most 12, and `group` below 4.
+/// See [`super::kernel::TileFn`]; `panel` has room for the part.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn groups<const BITS: u8, const BLOCK: usize, const OFFSET: bool, const HIGH: bool>(
+    part: &Part<'_>,
+    group: usize,
+    panel: *mut u8,
+) {
+    macro_rules! group_of {
+        ($tokens:literal, $first:expr) => {{
+            // SAFETY: the caller's promise; as many tokens are left, and the first group fills the panel.
+            unsafe {
+                if $first == 0 {
+                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, true>(part, group, 0, panel);
+                } else {
+                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, false>(part, group, $first, panel);
+                }
+            }
+            $tokens
+        }};
+    }
+    let mut first = 0;
+    while first < part.tile.tokens {
+        first += match part.tile.tokens - first {
+            12.. => group_of!(12, first),
+            8.. => group_of!(8, first),
+            _ => group_of!(4, first),
+        };
+    }
+}
+
+/// Loads what a pair of tokens' results were before this part.
+macro_rules! load_pair {
+    ($pair:literal, $a:literal, $b:literal) => {
+        concat!(
+            ".if 2 * ",
+            $pair,
+            " < {tokens}\n",
+            "ld1 {{v0.4s}}, [{from}], {stride}\n",
+            "ld1 {{v1.4s}}, [{from}], {stride}\n",
+            "zip1 v",
+            $a,
+            ".2d, v0.2d, v1.2d\n",
+            "zip2 v",
+            $b,
+            ".2d, v0.2d, v1.2d\n",
+            ".endif\n",
+        )
+    };
+}
+
+/// Eight columns of two tokens in `$x` by those of four rows in `$first` and `$second`.
+macro_rules! eight_columns {
+    ($x:literal, $first:literal, $second:literal) => {
+        concat!(
+            "smmla v0.4s, v",
+            $x,
+            ".16b, v",
+            $first,
+            ".16b\n",
+            "smmla v1.4s, v",
+            $x,
+            ".16b, v",
+            $second,
+            ".16b\n",
+        )
+    };
+}
+
+/// A block of a pair of tokens.
+macro_rules! multiply_pair {
+    ($pair:literal, $a:literal, $b:literal) => {
+        concat!(
+            ".if 2 * ", $pair, " < {tokens}\n",
+            // v0, v1: what the sums start at, then the sums; v2: d; v3: d * Σq; v28 to v31: activations.
+            "ld1 {{v0.16b-v3.16b}}, [{x}], #64\n",
+            ".if {block} == 32\n",
+            "ld1 {{v28.16b-v31.16b}}, [{x}], #64\n",
+            ".else\n",
+            "ld1 {{v28.16b, v29.16b}}, [{x}], #32\n",
+            ".endif\n",
+            eight_columns!("28", "16", "17"),
+            eight_columns!("29", "18", "19"),
+            ".if {block} == 32\n",
+            eight_columns!("30", "20", "21"),
+            eight_columns!("31", "22", "23"),
+            ".endif\n",
+            ".if {high}\n",
+            "scvtf v0.4s, v0.4s, #4\n",
+            "scvtf v1.4s, v1.4s, #4\n",
+            ".else\n",
+            "scvtf v0.4s, v0.4s\n",
+            "scvtf v1.4s, v1.4s\n",
+            ".endif\n",
+            "fmul v28.4s, v24.4s, v2.4s\n",
+            "fmul v29.4s, v25.4s, v2.4s\n",
+            "fmla v", $a, ".4s, v0.4s, v28.4s\n",
+            "fmla v", $b, ".4s, v1.4s, v29.4s\n",
+            ".if {offset}\n",
+            "fmla v", $a, ".4s, v26.4s, v3.4s\n",
+            "fmla v", $b, ".4s, v27.4s, v3.4s\n",
+            ".endif\n",
+            ".endif\n",
+        )
+    };
+}
+
+/// Stores a pair of tokens' results.
+macro_rules! store_pair {
+    ($pair:literal, $a:literal, $b:literal) => {
+        concat!(
+            ".if 2 * ",
+            $pair,
+            " < {tokens}\n",
+            "zip1 v0.2d, v",
+            $a,
+            ".2d, v",
+            $b,
+            ".2d\n",
+            "zip2 v1.2d, v",
+            $a,
+            ".2d, v",
+            $b,
+            ".2d\n",
+            "fmul v0.4s, v0.4s, v2.4s\n",
+            "fmul v1.4s, v1.4s, v2.4s\n",
+            "st1 {{v0.4s}}, [{out}], {stride}\n",
+            "st1 {{v1.4s}}, [{out}], {stride}\n",
+            ".endif\n",
+        )
+    };
+}
+
+/// The same for each pair of tokens: its number and the registers of its results, rows [0, 1] of both tokens and rows [2, 3].
+macro_rules! each_pair {
+    ($step:ident) => {
+        concat!(
+            $step!("0", "4", "5"),
+            $step!("1", "6", "7"),
+            $step!("2", "8", "9"),
+            $step!("3", "10", "11"),
+            $step!("4", "12", "13"),
+            $step!("5", "14", "15"),
+        )
+    };
+}
+
+/// Four rows of a part by a group of `TOKENS` tokens, from token `first` on. If `FILL` weights are unpacked into `panel`, else they
+/// lie there.
+///
+/// # Safety
+/// As [`groups`]; `TOKENS` is even and at most 12, and the group is there.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn token_pairs<
     const BITS: u8,
     const BLOCK: usize,
     const OFFSET: bool,
+    const HIGH: bool,
     const TOKENS: usize,
+    const FILL: bool,
 >(
-    tile: &Tile<'_>,
+    part: &Part<'_>,
     group: usize,
+    first: usize,
+    panel: *mut u8,
 ) {
-    let group_bytes = BLOCK * BITS as usize / 2;
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    let Part {
+        tile,
+        first_block,
+        blocks,
+    } = *part;
+    let shape = tile.shape;
+    let record = const { Order::StartedPairs { middle: 0 }.record_bytes(BLOCK) };
+    let activations = (first * shape.blocks + first_block * TOKENS) * record;
+    let codes = first_block * part_bytes(BITS, BLOCK) + codes_at(BITS, BLOCK, group);
+    let params = first_block * shape.params_bytes + group * if OFFSET { 16 } else { 8 };
+    let step = if BLOCK == 32 {
+        64
+    } else {
+        part_bytes(BITS, BLOCK)
+    };
+    let last = first_block + blocks == shape.blocks;
+    // SAFETY: all addresses are within the tile, the panel, the activations and the output, by the shape.
     unsafe {
+        let out = tile.out.add(first * tile.out_stride + group * 4);
+        let multipliers = tile.weights.add(shape.multipliers_at + group * 16);
         asm!(
-            // v10 to v15: of each pair of tokens a, b rows [0a, 0b, 1a, 1b]; v20 to v25: rows [2a, 2b, 3a, 3b].
-            ".irp n, 0, 1, 2, 3, 4, 5",
-            ".if 2 * \\n < {tokens}",
-            "movi v1\\n\\().2d, #0",
-            "movi v2\\n\\().2d, #0",
+            // v4 to v15: results of six pairs of tokens.
+            "cbnz {begun}, 4f",
+            ".irp n, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+            ".if \\n < 4 + {tokens}",
+            "movi v\\n\\().2d, #0",
             ".endif",
             ".endr",
+            "b 2f",
+            "4:",
+            "mov {from}, {out}",
+            each_pair!(load_pair),
             "2:",
-            // v16, v17: eight columns of the first two rows and of the last two; v18, v19, then v26 to v29: the next.
-            ".if {bits} == 8",
-            ".if {block} == 32",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], #64",
+            ".if {fill}",
+            unpack_block!(),
             ".else",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
+            load_block!(),
             ".endif",
-            "zip1 v16.4s, v4.4s, v5.4s",
-            "zip2 v17.4s, v4.4s, v5.4s",
-            "zip1 v18.4s, v6.4s, v7.4s",
-            "zip2 v19.4s, v6.4s, v7.4s",
-            ".if {block} == 32",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
-            "zip1 v26.4s, v4.4s, v5.4s",
-            "zip2 v27.4s, v4.4s, v5.4s",
-            "zip1 v28.4s, v6.4s, v7.4s",
-            "zip2 v29.4s, v6.4s, v7.4s",
-            ".endif",
-            ".elseif {block} == 32",
-            "movi v0.16b, #15",
-            "ld1 {{v4.16b-v7.16b}}, [{w}], {step}",
-            "zip1 v26.4s, v4.4s, v5.4s",
-            "zip2 v27.4s, v4.4s, v5.4s",
-            "zip1 v28.4s, v6.4s, v7.4s",
-            "zip2 v29.4s, v6.4s, v7.4s",
-            "and v16.16b, v26.16b, v0.16b",
-            "and v17.16b, v27.16b, v0.16b",
-            "and v18.16b, v28.16b, v0.16b",
-            "and v19.16b, v29.16b, v0.16b",
-            "ushr v26.16b, v26.16b, #4",
-            "ushr v27.16b, v27.16b, #4",
-            "ushr v28.16b, v28.16b, #4",
-            "ushr v29.16b, v29.16b, #4",
-            ".else",
-            "movi v0.16b, #15",
-            "ld1 {{v4.16b, v5.16b}}, [{w}], {step}",
-            "zip1 v18.4s, v4.4s, v5.4s",
-            "zip2 v19.4s, v4.4s, v5.4s",
-            "and v16.16b, v18.16b, v0.16b",
-            "and v17.16b, v19.16b, v0.16b",
-            "ushr v18.16b, v18.16b, #4",
-            "ushr v19.16b, v19.16b, #4",
-            ".endif",
-            // v30, v31: scales of rows [0, 0, 1, 1] and [2, 2, 3, 3]; v8, v9: offsets.
-            ".if {offset}",
-            "ldr q8, [{p}], #2 * {param_bytes}",
-            "fcvtl v30.4s, v8.4h",
-            "fcvtl2 v8.4s, v8.8h",
-            "zip2 v9.4s, v8.4s, v8.4s",
-            "zip1 v8.4s, v8.4s, v8.4s",
-            ".else",
-            "ldr d30, [{p}], #{param_bytes}",
-            "fcvtl v30.4s, v30.4h",
-            ".endif",
-            "zip2 v31.4s, v30.4s, v30.4s",
-            "zip1 v30.4s, v30.4s, v30.4s",
-            ".irp n, 0, 1, 2, 3, 4, 5",
-            ".if 2 * \\n < {tokens}",
-            // v0, v1: what the sums start at, then the sums; v2: d; v3: d * Σq; v4 to v7: activations.
-            "ld1 {{v0.16b-v3.16b}}, [{x}], #64",
-            ".if {block} == 32",
-            "ld1 {{v4.16b-v7.16b}}, [{x}], #64",
-            ".else",
-            "ld1 {{v4.16b, v5.16b}}, [{x}], #32",
-            ".endif",
-            "smmla v0.4s, v16.16b, v4.16b",
-            "smmla v1.4s, v17.16b, v4.16b",
-            "smmla v0.4s, v18.16b, v5.16b",
-            "smmla v1.4s, v19.16b, v5.16b",
-            ".if {block} == 32",
-            "smmla v0.4s, v26.16b, v6.16b",
-            "smmla v1.4s, v27.16b, v6.16b",
-            "smmla v0.4s, v28.16b, v7.16b",
-            "smmla v1.4s, v29.16b, v7.16b",
-            ".endif",
-            "scvtf v0.4s, v0.4s",
-            "scvtf v1.4s, v1.4s",
-            "fmul v4.4s, v30.4s, v2.4s",
-            "fmul v5.4s, v31.4s, v2.4s",
-            "fmla v1\\n\\().4s, v0.4s, v4.4s",
-            "fmla v2\\n\\().4s, v1.4s, v5.4s",
-            ".if {offset}",
-            "fmla v1\\n\\().4s, v8.4s, v3.4s",
-            "fmla v2\\n\\().4s, v9.4s, v3.4s",
-            ".endif",
-            ".endif",
-            ".endr",
+            each_pair!(multiply_pair),
             "subs {blocks}, {blocks}, #1",
             "b.ne 2b",
-            "ldr q0, [{multipliers}]",
-            ".irp n, 0, 1, 2, 3, 4, 5",
-            ".if 2 * \\n < {tokens}",
-            "uzp1 v1.4s, v1\\n\\().4s, v2\\n\\().4s",
-            "uzp2 v2.4s, v1\\n\\().4s, v2\\n\\().4s",
-            "fmul v1.4s, v1.4s, v0.4s",
-            "fmul v2.4s, v2.4s, v0.4s",
-            "st1 {{v1.4s}}, [{out}], {stride}",
-            "st1 {{v2.4s}}, [{out}], {stride}",
-            ".endif",
-            ".endr",
-            x = inout(reg) tile.activations => _,
-            w = inout(reg) tile.weights.add(group * group_bytes) => _,
-            p = inout(reg) tile.weights.add(tile.shape.params_at + group * if OFFSET { 16 } else { 8 }) => _,
-            blocks = inout(reg) tile.shape.blocks => _,
-            multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at + group * 16),
-            out = inout(reg) tile.out.add(group * 4) => _,
-            stride = in(reg) tile.out_stride * 4,
+            "ldr q2, [{multipliers}]",
+            each_pair!(store_pair),
+            x = inout(reg) tile.activations.add(activations) => _,
+            w = inout(reg) tile.weights.add(codes) => _,
+            p = inout(reg) tile.weights.add(shape.params_at + params) => _,
+            panel = inout(reg) panel => _,
+            blocks = inout(reg) blocks => _,
+            begun = in(reg) first_block,
+            step = in(reg) step,
             // From the last registers of one block's codes to the next block's.
-            step = in(reg) if BITS == 8 && BLOCK == 32 { 4 * group_bytes - 64 } else { 4 * group_bytes },
+            rest = in(reg) part_bytes(BITS, BLOCK) - step,
+            params = in(reg) shape.params_bytes,
+            // Results that aren't complete stay as they are.
+            multipliers = in(reg) if last { multipliers.cast() } else { ONES.as_ptr() },
+            out = inout(reg) out => _,
+            from = out(reg) _,
+            stride = in(reg) tile.out_stride * 4,
             tokens = const TOKENS,
             bits = const BITS,
             block = const BLOCK,
+            high = const HIGH as u8,
+            fill = const FILL as u8,
             offset = const OFFSET as u8,
-            param_bytes = const PARAM_BYTES,
             out("v0") _, out("v1") _, out("v2") _, out("v3") _,
             out("v4") _, out("v5") _, out("v6") _, out("v7") _,
             out("v8") _, out("v9") _, out("v10") _, out("v11") _,
@@ -202,3 +341,6 @@ unsafe fn token_pairs<
         );
     }
 }
+
+/// Multipliers that change nothing.
+static ONES: [f32; 4] = [1.0; 4];

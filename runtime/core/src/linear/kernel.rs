@@ -14,6 +14,8 @@ pub(crate) struct Tile<'a> {
     pub out: *mut f32,
     /// Values from one token's results to the next.
     pub out_stride: usize,
+    /// How many tokens there are: those of a group, or of several groups where the kernel takes them together.
+    pub tokens: usize,
     /// How many tiles to multiply, whose weights and results lie one behind the other: more than one only for one token, and
     /// where the kernel takes runs.
     #[cfg_attr(
@@ -37,12 +39,17 @@ pub(crate) struct Implementation {
     pub activations: ActivationLayout,
     /// One function for each of the activations' groups of tokens.
     pub tile_functions: &'static [TileFn],
+    /// Multiplies a tile by all groups of [`TOGETHER`] tokens and more, one behind the other, to unpack its weights but once.
+    pub all_groups: Option<TileFn>,
     /// Whether the function for one token takes several tiles at once, to spare calls where a tile is a few hundred instructions.
     pub takes_runs: bool,
 }
 
 /// Groups of tokens that most kernels take, dense ones on every instruction set.
 pub(crate) const TOKEN_GROUPS: &[usize] = &[8, 4, 2, 1];
+
+/// Groups that a kernel takes together are multiples of so many tokens; smaller ones follow.
+pub(crate) const TOGETHER: usize = 4;
 
 impl Implementation {
     /// A dense kernel: on all instruction sets the columns lie in order, sixteen rows side by side.
@@ -59,6 +66,7 @@ impl Implementation {
                 groups: TOKEN_GROUPS,
             },
             tile_functions,
+            all_groups: None,
             takes_runs: false,
         }
     }
@@ -66,7 +74,7 @@ impl Implementation {
 
 /// Defines `implementation(format)` from an instruction set's tile functions,
 /// `block_tile<BITS, BLOCK, OFFSET, TOKENS>` and `dense_tile<BYTES, TOKENS>`. Block tiles take groups of 8, 4, 2 and
-/// 1 tokens, or those that are named.
+/// 1 tokens, or those that are named; `all_groups` names a `<BITS, BLOCK, OFFSET>`.
 macro_rules! implementations {
     (quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr $(,)?) => {
         $crate::linear::kernel::implementations! {
@@ -80,7 +88,7 @@ macro_rules! implementations {
     };
     (
         quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr, tokens: [$($tokens:literal),+],
-        takes_runs: $takes_runs:literal $(,)?
+        takes_runs: $takes_runs:literal $(, all_groups: $all_groups:ident)? $(,)?
     ) => {
         /// This instruction set's kernel for `format`.
         pub(super) fn implementation(
@@ -128,6 +136,15 @@ macro_rules! implementations {
                     &[$(block_tile::<BITS, BLOCK, OFFSET, $tokens>),+]
                 } else {
                     &[]
+                },
+                all_groups: {
+                    let mut _all: Option<$crate::linear::kernel::TileFn> = None;
+                    $(
+                        if $crate::Feature::of_bits(BITS).is_built() {
+                            _all = Some($all_groups::<BITS, BLOCK, OFFSET>);
+                        }
+                    )?
+                    _all
                 },
                 takes_runs: $takes_runs,
             }

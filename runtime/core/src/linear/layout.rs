@@ -11,8 +11,8 @@
 //!
 //! The codes of one part of a block ([`part_of`]) of one row are put in the order even columns, odd columns, so that
 //! the low and the high halves of 4-bit code bytes are each consecutive, and a file's bytes need no shuffling. How the
-//! rows' codes interleave within a part is each instruction set's own ([`Interleave`]): blocks of 64 and 128 columns
-//! lie like two and four of 32, with one scale. Scales and offsets are
+//! rows' codes interleave within a part, and which two 4-bit codes share a byte, is each instruction set's own
+//! ([`Interleave`]): blocks of 64 and 128 columns lie like two and four of 32, with one scale. Scales and offsets are
 //! normalised by a power of two for each row (the row multiplier), so that f16 holds any f32 range.
 
 use crate::{Error, IsaKind, WeightFormat};
@@ -59,6 +59,25 @@ impl Signs {
     }
 }
 
+/// Which two 4-bit codes share a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nibbles {
+    /// Those of two columns of a row, as in a file: both as 0..=15.
+    Columns,
+    /// Those of one column of two rows. Of eight rows the first four are low, as 0..=15, the others high, as -8..=7: so a byte is
+    /// its low code and 16 times its high one, and the sum of its products tells the high row's sum when the low row's is known.
+    /// Codes then lie as 8-bit codes of half as many rows would.
+    Rows,
+}
+
+/// Where a 4-bit code lies: in which byte, how many bits up, and which of the byte's bits are stored the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NibblePlace {
+    pub byte: usize,
+    pub shift: u32,
+    pub flip: u8,
+}
+
 /// How the code bytes of a tile's rows interleave within a part of a block: groups of `rows` rows, and within a
 /// group `unit` bytes of each row in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +85,7 @@ pub(crate) struct Interleave {
     pub rows: usize,
     pub unit: usize,
     pub signs: Signs,
+    pub nibbles: Nibbles,
     /// Rows whose scales lie together, before their offsets: a group of them is one load.
     pub param_rows: usize,
 }
@@ -76,6 +96,7 @@ impl Interleave {
         rows: 1,
         unit: 1,
         signs: Signs::Signed,
+        nibbles: Nibbles::Columns,
         param_rows: ROW_TILE,
     };
 
@@ -99,6 +120,10 @@ impl Interleave {
                 IsaKind::ArmDsp => Signs::Alternating,
                 _ => Signs::Signed,
             },
+            nibbles: match kind {
+                IsaKind::NeonDotprod | IsaKind::NeonI8mm => Nibbles::Rows,
+                _ => Nibbles::Columns,
+            },
             param_rows: match kind {
                 IsaKind::ArmDsp | IsaKind::Helium | IsaKind::NeonDotprod | IsaKind::NeonI8mm => {
                     rows
@@ -115,6 +140,28 @@ impl Interleave {
         let (rows, unit) = (self.rows.max(1), self.unit.max(1));
         let group = row / rows * rows * row_bytes;
         group + (byte / unit * rows + row % rows) * unit + byte % unit
+    }
+
+    /// Where the 4-bit code in place `place` (even columns first) of row `row` (in its tile) lies within a part of `row_bytes` a row.
+    #[inline(always)]
+    pub(crate) fn nibble(self, row: usize, place: usize, row_bytes: usize) -> NibblePlace {
+        match self.nibbles {
+            Nibbles::Columns => NibblePlace {
+                byte: self.position(row, place % row_bytes.max(1), row_bytes),
+                shift: if place < row_bytes { 0 } else { 4 },
+                flip: 0,
+            },
+            Nibbles::Rows => {
+                let rows = self.rows.max(1);
+                let high = row / rows % 2 == 1;
+                let shared = row / (2 * rows) * rows + row % rows;
+                NibblePlace {
+                    byte: self.position(shared, place, 2 * row_bytes),
+                    shift: if high { 4 } else { 0 },
+                    flip: if high { 0x80 } else { 0 },
+                }
+            }
+        }
     }
 
     /// Position of the scale of row `row` within a block's parameters of `params_bytes`.
@@ -214,13 +261,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_has_its_own_place() {
+    fn every_byte_and_every_nibble_has_its_own_place() {
         for (rows, unit) in [(1, 4), (4, 2), (4, 4), (2, 8), (8, 4), (16, 4), (8, 16)] {
             let interleave = Interleave {
                 rows,
                 unit,
-                signs: Signs::Signed,
-                param_rows: ROW_TILE,
+                nibbles: if (rows, unit) == (4, 4) {
+                    Nibbles::Rows
+                } else {
+                    Nibbles::Columns
+                },
+                ..Interleave::DENSE
             };
             for row_bytes in [8, 16, 32].into_iter().filter(|bytes| bytes % unit == 0) {
                 let mut seen = std::vec![false; ROW_TILE * row_bytes];
@@ -230,6 +281,14 @@ mod tests {
                     }
                 }
                 assert!(seen.into_iter().all(|s| s));
+                let mut seen = std::vec![0u8; ROW_TILE * row_bytes];
+                for row in 0..ROW_TILE {
+                    for place in 0..2 * row_bytes {
+                        let place = interleave.nibble(row, place, row_bytes);
+                        seen[place.byte] += 1 << place.shift;
+                    }
+                }
+                assert!(seen.into_iter().all(|s| s == 0x11));
             }
         }
     }

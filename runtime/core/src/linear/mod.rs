@@ -53,7 +53,7 @@ pub use packed::PackedLayout;
 use crate::{Error, Feature, Isa, MatrixMut, Operand, WeightFormat, Weights};
 use activations::MAX_GROUP;
 use core::ops::Range;
-use kernel::{Implementation, Tile};
+use kernel::{Implementation, TOGETHER, Tile};
 use layout::{ROW_TILE, TileShape, tiles};
 
 /// The kernel for one weight format on one instruction set.
@@ -284,6 +284,7 @@ impl LinearKernel {
             activations: activations.as_ptr(),
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
+            tokens,
             tiles: whole,
         };
         let mut done = 0;
@@ -299,7 +300,7 @@ impl LinearKernel {
                 done = whole * ROW_TILE;
             }
             if done < range.len() {
-                self.tile_by_tile(&call, done..range.len(), tokens, inputs.token_bytes);
+                self.tile_by_tile(&call, done..range.len(), inputs.token_bytes);
             }
         }
         Ok(())
@@ -309,38 +310,46 @@ impl LinearKernel {
     /// A function of its own on microcontrollers, whose single tokens hardly need it.
     ///
     /// # Safety
-    /// As [`kernel::TileFn`] for all of them; `first` is for the first column and token.
+    /// As [`kernel::TileFn`] for all of them; `all` is for the first column and all tokens.
     #[cfg_attr(arm_dsp, inline(never))]
-    unsafe fn tile_by_tile(
-        &self,
-        first: &Tile<'_>,
-        columns: Range<usize>,
-        tokens: usize,
-        token_bytes: usize,
-    ) {
-        let mut call = Tile { tiles: 1, ..*first };
+    unsafe fn tile_by_tile(&self, all: &Tile<'_>, columns: Range<usize>, token_bytes: usize) {
+        let mut call = Tile { tiles: 1, ..*all };
         let groups = self.implementation.activations.groups;
         let mut column = columns.start;
         while column < columns.end {
             let width = ROW_TILE.min(columns.end - column);
-            let tile = column / ROW_TILE * first.shape.bytes;
-            call.weights = first.weights.wrapping_add(tile);
-            let mut token = 0;
+            let tile = column / ROW_TILE * all.shape.bytes;
+            call.weights = all.weights.wrapping_add(tile);
+            let mut first = 0;
+            if let Some(function) = self.implementation.all_groups
+                && all.tokens >= TOGETHER
+                && width == ROW_TILE
+            {
+                first = all.tokens / TOGETHER * TOGETHER;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    call.tokens = first;
+                    call.activations = all.activations;
+                    call.out = all.out.add(column);
+                    function(&call);
+                }
+            }
             for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
-                while token + count <= tokens {
+                while first + count <= all.tokens {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        call.activations = first.activations.add(token * token_bytes);
-                        call.out = first.out.add(token * first.out_stride + column);
+                        call.tokens = count;
+                        call.activations = all.activations.add(first * token_bytes);
+                        call.out = all.out.add(first * all.out_stride + column);
                         if width == ROW_TILE {
                             function(&call);
                         } else {
                             edge_tile(*function, &call, count, width);
                         }
                     }
-                    token += count;
+                    first += count;
                 }
-                if token == tokens {
+                if first == all.tokens {
                     break;
                 }
             }

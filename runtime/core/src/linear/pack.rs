@@ -1,6 +1,6 @@
 //! Rearranging weights into a kernel's tiles, and reading a row back.
 
-use super::layout::{Interleave, PARAM_BYTES, ROW_TILE, TileShape, part_of};
+use super::layout::{Interleave, Nibbles, PARAM_BYTES, ROW_TILE, TileShape, part_of};
 use crate::{BlockWeights, DenseWeights, Floats, f16};
 
 /// Packs the rows of one tile, starting at `first_row`. Rows past the end become zeros.
@@ -75,6 +75,9 @@ fn row_multiplier(weights: &BlockWeights<'_>, row: usize, blocks: usize) -> (f32
 fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave: Interleave) {
     let mut ordered = [0; MAX_ROW_BYTES];
     let source = if bits == 4 {
+        if interleave.nibbles == Nibbles::Rows {
+            return put_nibbles(target, source, row, interleave);
+        }
         source
     } else {
         let (even, odd) = ordered.split_at_mut(source.len() / 2);
@@ -91,6 +94,23 @@ fn put_codes(target: &mut [u8], source: &[u8], row: usize, bits: u8, interleave:
         4 => put_units::<4>(target, source, row, interleave),
         16 => put_units::<16>(target, source, row, interleave),
         _ => put_units::<8>(target, source, row, interleave),
+    }
+}
+
+/// Puts one row's 4-bit codes beside those of the row that shares its bytes, four at a time; `target` starts as zeros.
+fn put_nibbles(target: &mut [u8], source: &[u8], row: usize, interleave: Interleave) {
+    const UNIT: usize = 4;
+    let first = interleave.nibble(row, 0, source.len());
+    let flip = u32::from_ne_bytes([first.flip; UNIT]);
+    let fours = source.as_chunks::<UNIT>().0.iter();
+    let fours = fours.map(|&four| u32::from_ne_bytes(four));
+    let low = fours.clone().map(|four| four & 0x0F0F_0F0F);
+    let high = fours.map(|four| four >> 4 & 0x0F0F_0F0F);
+    let places = target.as_chunks_mut::<UNIT>().0.iter_mut();
+    let places = places.skip(first.byte / UNIT).step_by(interleave.rows);
+    for (place, codes) in places.zip(low.chain(high)) {
+        let codes = codes << first.shift ^ flip;
+        *place = (u32::from_ne_bytes(*place) | codes).to_ne_bytes();
     }
 }
 
@@ -179,15 +199,9 @@ pub(crate) fn unpack_blocks(
         for (column, out) in out.iter_mut().enumerate() {
             let place = column / 2 + column % 2 * (part / 2);
             let code = if bits == 4 {
-                let [byte] = take(
-                    codes,
-                    interleave.position(row, place % (part / 2), shape.row_bytes),
-                );
-                i32::from(if place < part / 2 {
-                    byte & 15
-                } else {
-                    byte >> 4
-                }) - 8
+                let place = interleave.nibble(row, place, part / 2);
+                let [byte] = take(codes, place.byte);
+                i32::from((byte ^ place.flip) >> place.shift & 15) - 8
             } else {
                 let [byte] = take(codes, interleave.position(row, place, shape.row_bytes));
                 i32::from(byte ^ interleave.signs.flip(place)) - 128

@@ -25,7 +25,7 @@ pub(super) fn quantise<const BLOCK: usize>(
     unsafe {
         let own = records.as_mut_ptr().add(place.token * record);
         match order {
-            Order::StartedPairs { middle } if place.size > 1 => {
+            Order::StartedPairs { middle } if place.size > 2 => {
                 let side = place.token % 2;
                 let pair = own.sub(side * record);
                 each_block::<BLOCK>(x, pair, step, |block, to| {
@@ -188,15 +188,12 @@ unsafe fn started<const BLOCK: usize>(block: Rounded, to: *mut u8, middle: i32) 
 unsafe fn half_pair<const BLOCK: usize>(block: Rounded, to: *mut u8, side: usize, middle: i32) {
     // SAFETY: the caller's promise: 64 bytes of numbers, and two tokens' codes.
     unsafe {
-        let numbers = to.add(side * 4);
-        for i in 0..4 {
-            numbers
-                .add(i * 8)
-                .cast::<i32>()
-                .write_unaligned(-middle * block.sum);
-        }
+        let numbers = to.add(side * 8);
+        let start = vdup_n_s32(-middle * block.sum);
+        vst1_s32(numbers.cast(), start);
+        vst1_s32(numbers.add(16).cast(), start);
         put_scale(block.scale, block.sum, numbers.add(32), 16);
-        put_scale(block.scale, block.sum, numbers.add(40), 16);
+        put_scale(block.scale, block.sum, numbers.add(36), 16);
         let to = to.add(64 + side * 8).cast::<u64>();
         unrolled!(i < BLOCK / 16, {
             let eights = vreinterpretq_u64_s8(block.codes[i]);

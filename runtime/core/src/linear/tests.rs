@@ -239,6 +239,35 @@ proptest! {
     }
 }
 
+/// More blocks than a kernel unpacks at a time, by all sizes of groups of tokens.
+#[test]
+fn wide_rows_give_the_scalar_bits() {
+    for (bits, block_size, offset, columns) in [
+        (4, 32, true, 3111),
+        (4, 16, false, 801),
+        (8, 32, false, 1600),
+    ] {
+        let (rows, tokens) = (20, 27);
+        let sample = Sample::new(rows, columns, bits, block_size, offset, 21);
+        let (weights, x) = (sample.blocks(), floats(tokens * columns, 22));
+        let scalar = LinearKernel::select(weights.format(), Isa::SCALAR).unwrap();
+        let want = product(&scalar, &weights, &x, tokens);
+        for isa in Isa::available() {
+            let kernel = LinearKernel::select(weights.format(), isa).unwrap();
+            let got = product(&kernel, &weights, &x, tokens);
+            let same = got
+                .iter()
+                .zip(&want)
+                .all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(
+                same,
+                "{} {bits} bits, blocks of {block_size}",
+                kernel.name()
+            );
+        }
+    }
+}
+
 /// The largest codes and activations, where 16-bit sums inside a kernel come closest to overflow.
 #[test]
 fn extremes_do_not_overflow() {

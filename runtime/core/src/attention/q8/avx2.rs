@@ -38,7 +38,7 @@ impl Kernel for Avx2 {
                     let at = group.key_scales.add(block * Q8_POSITIONS + half * 8);
                     let key_scales = _mm256_loadu_ps(at);
                     unrolled!(head < N, at most 4, {
-                        let scale = *group.query_scales.add(head * group.blocks + block) * group.scale;
+                        let scale = *group.query_scales.add(block * N + head);
                         let factor = _mm256_mul_ps(key_scales, _mm256_set1_ps(scale));
                         let sum = _mm256_cvtepi32_ps(whole[head]);
                         sums[head] = if block == 0 {
@@ -66,11 +66,11 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn round(
-        weights: &[f32; BLOCK],
+    unsafe fn round<const N: usize>(
+        weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
-        codes: &mut [i8; BLOCK],
-    ) -> f32 {
+        codes: &mut [[i8; BLOCK]; N],
+    ) -> [f32; N] {
         // SAFETY: as above.
         unsafe { Plain::round(weights, scales, codes) }
     }

@@ -4,7 +4,7 @@
 //! what that will have made of them.
 
 use super::online::{Kernel, KeyGroup, Running, ValueBlock};
-use super::plain::{LOWEST, POLYNOMIAL, STEP};
+use super::plain::{FAR, POLYNOMIAL, STEP};
 use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
 use crate::math::ROUND;
@@ -41,7 +41,7 @@ impl Kernel for Avx512 {
                 });
                 let key_scales = _mm512_loadu_ps(group.key_scales.add(block * Q8_POSITIONS));
                 unrolled!(head < N, at most 4, {
-                    let scale = *group.query_scales.add(head * group.blocks + block) * group.scale;
+                    let scale = *group.query_scales.add(block * N + head);
                     let factor = _mm512_mul_ps(key_scales, _mm512_set1_ps(scale));
                     let sum = _mm512_cvtepi32_ps(whole[head]);
                     sums[head] = if block == 0 {
@@ -73,30 +73,34 @@ impl Kernel for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn round(
-        weights: &[f32; BLOCK],
+    unsafe fn round<const N: usize>(
+        weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
-        codes: &mut [i8; BLOCK],
-    ) -> f32 {
+        codes: &mut [[i8; BLOCK]; N],
+    ) -> [f32; N] {
         // SAFETY: sixteen scales each.
         let scales = unsafe { scales.map(|scales| _mm512_loadu_ps(scales.as_ptr())) };
-        let [low, high] = load(weights);
-        let products = [
-            _mm512_mul_ps(low, scales[0]),
-            _mm512_mul_ps(high, scales[1]),
-        ];
-        let bits = products.map(|p| _mm512_castps_si512(p));
-        let largest = _mm512_reduce_max_epu32(_mm512_max_epu32(bits[0], bits[1]));
-        let largest = f32::from_bits(largest);
-        let inverse = 127.0 / largest;
-        for (half, product) in products.into_iter().enumerate() {
-            let product = _mm512_mul_ps(product, _mm512_set1_ps(inverse));
-            let rounded = _mm512_add_ps(product, _mm512_set1_ps(ROUND));
-            let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(rounded));
-            // SAFETY: two times sixteen codes.
-            unsafe { _mm_storeu_si128(codes.as_mut_ptr().add(half * 16).cast(), bytes) };
+        let mut factors = [0f32; N];
+        for ((weights, codes), factor) in weights.iter().zip(codes).zip(&mut factors) {
+            let [low, high] = load(weights);
+            let products = [
+                _mm512_mul_ps(low, scales[0]),
+                _mm512_mul_ps(high, scales[1]),
+            ];
+            let bits = products.map(|p| _mm512_castps_si512(p));
+            let largest = _mm512_reduce_max_epu32(_mm512_max_epu32(bits[0], bits[1]));
+            let largest = f32::from_bits(largest);
+            let inverse = 127.0 / largest;
+            for (half, product) in products.into_iter().enumerate() {
+                let product = _mm512_mul_ps(product, _mm512_set1_ps(inverse));
+                let rounded = _mm512_add_ps(product, _mm512_set1_ps(ROUND));
+                let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(rounded));
+                // SAFETY: two times sixteen codes.
+                unsafe { _mm_storeu_si128(codes.as_mut_ptr().add(half * 16).cast(), bytes) };
+            }
+            *factor = largest * STEP;
         }
-        largest * STEP
+        factors
     }
 
     #[inline]
@@ -145,8 +149,8 @@ fn head_weights(scores: &mut [f32; BLOCK], state: &mut Running) -> f32 {
     let most = _mm512_max_ps(high, _mm512_max_ps(low, none));
     let shrink = state.raise(_mm512_reduce_max_ps(most));
     let most = _mm512_set1_ps(state.largest);
-    low = exp2(_mm512_sub_ps(low, most));
-    high = exp2(_mm512_sub_ps(high, most));
+    low = exp2_negated(_mm512_sub_ps(most, low));
+    high = exp2_negated(_mm512_sub_ps(most, high));
     // SAFETY: two times sixteen scores.
     unsafe {
         _mm512_storeu_ps(scores.as_mut_ptr(), low);
@@ -190,20 +194,23 @@ fn load(numbers: &[f32; BLOCK]) -> [__m512; 2] {
     }
 }
 
-/// [`super::plain::exp2`].
+/// [`super::plain::exp2_negated`].
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn exp2(x: __m512) -> __m512 {
+fn exp2_negated(x: __m512) -> __m512 {
     // Of a number and a NaN this is the second, the NaN.
-    let x = _mm512_max_ps(_mm512_set1_ps(LOWEST), x);
+    let x = _mm512_min_ps(_mm512_set1_ps(FAR), x);
     let round = _mm512_set1_ps(ROUND);
     let shifted = _mm512_add_ps(x, round);
-    let r = _mm512_sub_ps(x, _mm512_sub_ps(shifted, round));
+    let whole = _mm512_sub_ps(shifted, round);
+    let r = _mm512_sub_ps(whole, x);
     let [first, rest @ ..] = POLYNOMIAL;
     let mut p = _mm512_set1_ps(first);
     for next in rest {
         p = _mm512_add_ps(_mm512_mul_ps(p, r), _mm512_set1_ps(next));
     }
-    let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), exponent))
+    let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(whole, _mm512_setzero_ps());
+    let exponent = _mm512_maskz_slli_epi32::<23>(positive, _mm512_castps_si512(shifted));
+    let p = _mm512_max_epu32(_mm512_castps_si512(p), exponent);
+    _mm512_castsi512_ps(_mm512_sub_epi32(p, exponent))
 }

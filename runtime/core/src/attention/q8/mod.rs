@@ -6,7 +6,7 @@
 //! ```text
 //! score[p]  = Σ blocks:  (Σ query codes * key codes) * (key scale * (query scale * scale * log2 e))
 //! largest   = max(largest, round(max score[p]))                 a whole number: what was summed shrinks by a power of two
-//! weight[p] = 2^(score[p] - largest)
+//! weight[p] = 2^(score[p] - largest)                            0 where that is below the smallest normal number
 //! of each block of columns, with the weights times the values' scales rounded to 8 bits anew:
 //! out       = out * shrink + factor * Σ weight codes * value codes
 //! ```
@@ -98,7 +98,9 @@ pub fn attend_q8(
             .chunks((at_once * shape.head_dim).max(1))
             .zip(out.chunks_mut((at_once * shape.value_dim).max(1)));
         for (queries, out) in heads {
-            narrow_queries(isa, queries, shape.head_dim, &mut narrow);
+            // Scores count in powers of two.
+            let scale = shape.scale * core::f32::consts::LOG2_E;
+            narrow_queries(isa, queries, shape.head_dim, scale, &mut narrow);
             let call = Call {
                 shape,
                 visible: start..end,

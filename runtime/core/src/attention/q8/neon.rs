@@ -53,7 +53,7 @@ impl Kernel for Neon {
                     let keys = group.keys.add(block * SHARED * Q8_POSITIONS);
                     let query = group.queries.add(at * SHARED);
                     let sums = sums(keys, 4 * Q8_POSITIONS, query, SHARED / 4);
-                    let scale = *group.query_scales.add(at) * group.scale;
+                    let scale = *group.query_scales.add(block * N + head);
                     let key_scales = vld1q_f32_x4(group.key_scales.add(block * Q8_POSITIONS));
                     let key_scales = [key_scales.0, key_scales.1, key_scales.2, key_scales.3];
                     let to = scores.add(head * BLOCK);
@@ -83,11 +83,11 @@ impl Kernel for Neon {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn round(
-        weights: &[f32; BLOCK],
+    unsafe fn round<const N: usize>(
+        weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
-        codes: &mut [i8; BLOCK],
-    ) -> f32 {
+        codes: &mut [[i8; BLOCK]; N],
+    ) -> [f32; N] {
         neon_softmax::round(weights, scales, codes)
     }
 

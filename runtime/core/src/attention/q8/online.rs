@@ -1,6 +1,6 @@
 //! The online softmax over an 8-bit cache, and what an instruction set brings for it.
 
-use super::plain::exp2;
+use super::plain::exp2_negated;
 use super::rows::{Q8_POSITIONS, Q8Groups, QUERY_BLOCKS, Queries, SHARED, q8_columns, q8_scales};
 use crate::attention::AttentionShape;
 use crate::attention::online::{BLOCK, cap};
@@ -25,13 +25,11 @@ pub(super) struct KeyGroup {
     pub blocks: usize,
     /// `[heads, blocks, 32]`.
     pub queries: *const i8,
-    /// `[heads, blocks]`.
+    /// `[blocks, heads]`, and readable four at a time.
     pub query_scales: *const f32,
     /// `[heads, blocks]`, for kernels that multiply unsigned codes.
     #[cfg(target_arch = "x86_64")]
     pub query_sums: *const i32,
-    /// What the queries' scales are multiplied by.
-    pub scale: f32,
     /// `[blocks, 8, 16 positions, 4]`.
     pub keys: *const i8,
     /// `[blocks, 16 positions]`.
@@ -75,15 +73,15 @@ pub(super) trait Kernel {
         state: &mut [Running; N],
     ) -> [f32; N];
 
-    /// Rounds weights times scales to codes from 0 to 127; returns the scale of the codes.
+    /// Rounds each head's weights times scales to codes from 0 to 127; returns the scales of the codes.
     ///
     /// # Safety
     /// The CPU must have the instruction set.
-    unsafe fn round(
-        weights: &[f32; BLOCK],
+    unsafe fn round<const N: usize>(
+        weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
-        codes: &mut [i8; BLOCK],
-    ) -> f32;
+        codes: &mut [[i8; BLOCK]; N],
+    ) -> [f32; N];
 
     /// Adds values, weighted by each head's codes times its factor, to the outputs of `N` heads.
     ///
@@ -98,6 +96,7 @@ pub(super) trait Kernel {
 
 /// What is known of a head's scores so far.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Running {
     /// The largest one, rounded.
     pub largest: f32,
@@ -124,7 +123,7 @@ impl Running {
         let mut shrink = 1.0;
         // Before the first block there is nothing to shrink.
         if self.largest > f32::NEG_INFINITY {
-            shrink = exp2(self.largest - largest);
+            shrink = exp2_negated(largest - self.largest);
             self.total *= shrink;
         }
         self.largest = largest;
@@ -152,13 +151,11 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
         largest: f32::NEG_INFINITY,
         total: 0.0,
     }; N];
-    // Of a block: scores, then weights; their codes and the codes' scales.
+    // Of a block: scores, then weights; their codes.
     let mut scores = [[0f32; BLOCK]; N];
     let mut codes = [[0i8; BLOCK]; N];
-    let mut factors = [0f32; N];
     // Scores count in powers of two.
     let log2 = AttentionShape {
-        scale: shape.scale * core::f32::consts::LOG2_E,
         softcap: shape.softcap.map(|cap| cap * core::f32::consts::LOG2_E),
         ..*shape
     };
@@ -180,7 +177,6 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
                     query_scales: call.queries.scales.as_ptr(),
                     #[cfg(target_arch = "x86_64")]
                     query_sums: call.queries.sums.as_ptr(),
-                    scale: log2.scale,
                     keys: call.keys.codes.as_ptr().add(at * SHARED),
                     key_scales: call.keys.scales.as_ptr().add(at),
                 };
@@ -233,10 +229,8 @@ pub(super) fn heads<K: Kernel, const N: usize>(call: &Call<'_>, out: &mut [f32])
                 outside(own.as_flattened_mut(), &seen, 0.0);
                 scales = own.each_ref();
             }
-            for ((weights, codes), factor) in scores.iter().zip(&mut codes).zip(&mut factors) {
-                // SAFETY: `K` is of an instruction set that the caller has.
-                *factor = unsafe { K::round(weights, scales, codes) };
-            }
+            // SAFETY: `K` is of an instruction set that the caller has.
+            let factors = unsafe { K::round(&scores, scales, &mut codes) };
             let column = block * SHARED;
             let width = SHARED.min(shape.value_dim - column);
             let mut part = ValueBlock {

@@ -6,23 +6,30 @@ use super::rows::{Q8_POSITIONS, SHARED};
 use crate::attention::online::BLOCK;
 use crate::math::{LANES, ROUND, fma, larger, largest_lane, sum_lanes};
 
-/// Below this [`exp2`] is no smaller: the least power of two that is a normal number.
-pub(super) const LOWEST: f32 = -126.0;
+/// From here on [`exp2_negated`] is 0, whatever is added.
+pub(super) const FAR: f32 = 256.0;
 
 /// `2^r` for r from -½ to ½ to 1.1e-4, from the highest power on: minimax in the relative error (Lawson's iteration), exact
 /// at 0.
 pub(super) const POLYNOMIAL: [f32; 4] = [5.500_895e-2, 2.422_11e-1, 6.932_829e-1, 1.0];
 
-/// `2^x` for x not above 1 to 1.1e-4, a small part of what rounding weights to 8 bits does. Exact for whole numbers. A NaN stays
-/// one.
+/// `2^-x` for x not below -½ to 1.1e-4, a small part of what rounding weights to 8 bits does. Exact for whole numbers; 0 where that
+/// is no normal number. A NaN stays one.
 #[inline(always)]
-pub(super) fn exp2(x: f32) -> f32 {
-    let x = if x < LOWEST { LOWEST } else { x };
+pub(super) fn exp2_negated(x: f32) -> f32 {
+    let x = if x > FAR { FAR } else { x };
     let shifted = x + ROUND;
-    let r = x - (shifted - ROUND);
+    let whole = shifted - ROUND;
+    let r = whole - x;
     let [first, rest @ ..] = POLYNOMIAL;
     let p = rest.into_iter().fold(first, |p, next| p * r + next);
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+    // Of NaNs, and of numbers so large that rounding has moved them below 0, nothing is subtracted.
+    let exponent = if whole > 0.0 {
+        shifted.to_bits() << 23
+    } else {
+        0
+    };
+    f32::from_bits(p.to_bits().saturating_sub(exponent))
 }
 
 /// The scale of codes up to 127, for the largest number 1.
@@ -46,7 +53,7 @@ impl Kernel for Plain {
                             .queries
                             .add(at * SHARED)
                             .cast::<[[i8; 4]; SHARED / 4]>(),
-                        *group.query_scales.add(at) * group.scale,
+                        *group.query_scales.add(block * N + head),
                         group.keys.add(block * SHARED * Q8_POSITIONS),
                         &*group
                             .key_scales
@@ -86,7 +93,7 @@ impl Kernel for Plain {
             let mut lanes = [0f32; LANES];
             for scores in scores.as_chunks_mut::<LANES>().0 {
                 for (lane, score) in lanes.iter_mut().zip(scores) {
-                    *score = exp2(*score - state.largest);
+                    *score = exp2_negated(state.largest - *score);
                     *lane += *score;
                 }
             }
@@ -96,30 +103,34 @@ impl Kernel for Plain {
     }
 
     #[inline(always)]
-    unsafe fn round(
-        weights: &[f32; BLOCK],
+    unsafe fn round<const N: usize>(
+        weights: &[[f32; BLOCK]; N],
         scales: [&[f32; Q8_POSITIONS]; 2],
-        codes: &mut [i8; BLOCK],
-    ) -> f32 {
-        let mut products = [0f32; BLOCK];
-        let halves = products.as_chunks_mut::<Q8_POSITIONS>().0.iter_mut();
-        let weights = weights.as_chunks::<Q8_POSITIONS>().0;
-        for ((products, weights), scales) in halves.zip(weights).zip(scales) {
-            for ((product, weight), scale) in products.iter_mut().zip(weights).zip(scales) {
-                *product = weight * scale;
+        codes: &mut [[i8; BLOCK]; N],
+    ) -> [f32; N] {
+        let mut factors = [0f32; N];
+        for ((weights, codes), factor) in weights.iter().zip(codes).zip(&mut factors) {
+            let mut products = [0f32; BLOCK];
+            let halves = products.as_chunks_mut::<Q8_POSITIONS>().0.iter_mut();
+            let weights = weights.as_chunks::<Q8_POSITIONS>().0;
+            for ((products, weights), scales) in halves.zip(weights).zip(scales) {
+                for ((product, weight), scale) in products.iter_mut().zip(weights).zip(scales) {
+                    *product = weight * scale;
+                }
             }
+            // None is below 0, so that they compare like their bits; a NaN is above all.
+            let largest = products
+                .iter()
+                .fold(0u32, |largest, product| largest.max(product.to_bits()));
+            let largest = f32::from_bits(largest);
+            // With nothing but zeros, or with an infinity, codes are NaNs' lowest bytes, which are 0.
+            let inverse = 127.0 / largest;
+            for (code, product) in codes.iter_mut().zip(products) {
+                *code = (product * inverse + ROUND).to_bits() as u8 as i8;
+            }
+            *factor = largest * STEP;
         }
-        // None is below 0, so that they compare like their bits; a NaN is above all.
-        let largest = products
-            .iter()
-            .fold(0u32, |largest, product| largest.max(product.to_bits()));
-        let largest = f32::from_bits(largest);
-        // With nothing but zeros, or with an infinity, codes are NaNs' lowest bytes, which are 0.
-        let inverse = 127.0 / largest;
-        for (code, product) in codes.iter_mut().zip(products) {
-            *code = (product * inverse + ROUND).to_bits() as u8 as i8;
-        }
-        largest * STEP
+        factors
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@
 //! up in one lane, and nothing is added across lanes:
 //!
 //! ```text
-//! queries  codes [heads][blocks][32]                         scales [heads][blocks]
+//! queries  codes [heads][blocks][32]                         scales [blocks][heads]
 //! keys     codes [groups][columns / 4][16 positions][4]      scales [groups][blocks][16 positions]
 //! values   codes [groups][4][columns][4 positions]           scales [groups][blocks][16 positions]
 //! ```
@@ -44,8 +44,8 @@ fn count(codes: usize, scales: usize, columns: usize) -> Option<usize> {
 pub(super) struct Queries {
     /// `[heads, blocks, 32]`.
     pub codes: [[i8; SHARED]; QUERY_BLOCKS],
-    /// `[heads, blocks]`.
-    pub scales: [f32; QUERY_BLOCKS],
+    /// `[blocks, heads]`, multiplied by what all scores are; then as many more as make reading four at a time safe.
+    pub scales: [f32; QUERY_BLOCKS + 3],
     /// The sum of each block's codes, `[heads, blocks]`.
     pub sums: [i32; QUERY_BLOCKS],
 }
@@ -60,19 +60,26 @@ impl Queries {
     /// Queries of zeros.
     pub(super) const ZEROS: Queries = Queries {
         codes: [[0; SHARED]; QUERY_BLOCKS],
-        scales: [0.0; QUERY_BLOCKS],
+        scales: [0.0; QUERY_BLOCKS + 3],
         sums: [0; QUERY_BLOCKS],
     };
 }
 
 for_each_isa! {
-    /// Rounds rows of `columns` numbers, as many as there is room for.
-    pub(super) fn narrow_queries(x: &[f32], columns: usize, queries: &mut Queries) {
-        let blocks = x.chunks(columns.max(1)).flat_map(|row| row.chunks(SHARED));
-        let numbers = queries.scales.iter_mut().zip(&mut queries.sums);
-        for ((x, codes), (scale, sum)) in blocks.zip(&mut queries.codes).zip(numbers) {
-            (*codes, *scale) = narrow(x);
-            *sum = codes.iter().map(|&code| i32::from(code)).sum();
+    /// Rounds rows of `columns` numbers, as many as there is room for; their scales are multiplied by `scale`.
+    pub(super) fn narrow_queries(x: &[f32], columns: usize, scale: f32, queries: &mut Queries) {
+        let heads = x.len().div_ceil(columns.max(1));
+        let blocks = q8_scales(columns);
+        let mut numbers = queries.codes.iter_mut().zip(&mut queries.sums);
+        for (head, row) in x.chunks(columns.max(1)).enumerate() {
+            for (block, (x, (codes, sum))) in row.chunks(SHARED).zip(numbers.by_ref().take(blocks)).enumerate() {
+                let own;
+                (*codes, own) = narrow(x);
+                *sum = codes.iter().map(|&code| i32::from(code)).sum();
+                if let Some(to) = queries.scales.get_mut(block * heads + head) {
+                    *to = own * scale;
+                }
+            }
         }
     }
 }

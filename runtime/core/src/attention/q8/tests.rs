@@ -131,7 +131,7 @@ proptest! {
                 // What the queries' and the weights' rounding adds is of the size of the keys' and values' own.
                 for (i, want) in expected(&shape, &q, &k8, &v8, token, head).into_iter().enumerate() {
                     let got = f64::from(scalar[(token * group + head) * value_dim + i]);
-                    prop_assert!((got - want).abs() < 0.025, "{got} {want}");
+                    prop_assert!((got - want).abs() < 0.03, "{got} {want}");
                 }
             }
         }
