@@ -3,7 +3,7 @@
 use crate::samples::{self, Product};
 use crate::semihosting::Console;
 use core::fmt::Write;
-use furlong_core::{Isa, IsaKind, LinearKernel, WeightFormat};
+use furlong_core::{Isa, IsaKind, LinearKernel, MatrixMut, WeightFormat, activation};
 
 /// Writes a line for each check and whether it passed; true if all did.
 #[inline(never)]
@@ -19,6 +19,8 @@ pub fn run() -> bool {
         );
         if isa != Isa::SCALAR {
             passed &= odd_shapes(isa, memory);
+            passed &= unusual(isa, memory);
+            passed &= gates(isa);
         }
     }
     passed
@@ -97,6 +99,112 @@ fn odd_shapes(isa: Isa, memory: &mut [f32]) -> bool {
     report(
         differ == 0 && count > 0,
         format_args!("{count} products with {} as without", isa.name()),
+    )
+}
+
+/// Activations that are no numbers, infinite, or so small or large that scales end, at some places of a pair of tokens.
+fn unusual(isa: Isa, memory: &mut [f32]) -> bool {
+    const VALUES: [f32; 6] = [
+        f32::NAN,
+        f32::INFINITY,
+        -f32::INFINITY,
+        1e-31,
+        -1e-40,
+        f32::MAX,
+    ];
+    const PLACES: [usize; 7] = [0, 37, 127, 128, 159, 160, 319];
+    let (mut count, mut differ) = (0, 0);
+    for (bits, block) in [(8, 32), (8, 64), (8, 128), (4, 32), (4, 128)] {
+        let product = Product {
+            bits,
+            block,
+            offset: bits == 4,
+            rows: 16,
+            columns: 160,
+            tokens: 2,
+            seed: 1 << 12,
+        };
+        for value in VALUES {
+            for place in PLACES {
+                let mut x = [0.0; 320];
+                if value.abs() >= 1.0 || value.is_nan() {
+                    let numbers = samples::floats(place as u64);
+                    x.iter_mut()
+                        .zip(numbers)
+                        .for_each(|(x, number)| *x = number);
+                }
+                if let Some(x) = x.get_mut(place) {
+                    *x = value;
+                }
+                let mut run = |isa| {
+                    let ready = product.ready(isa, memory)?;
+                    let (kernel, out) = (ready.kernel, MatrixMut::new(ready.out, 2, 16).ok()?);
+                    kernel.prepare(&x, 2, 160, ready.activations).ok()?;
+                    let activations = &*ready.activations;
+                    let packed = ready.packed;
+                    kernel
+                        .multiply(packed, 16, 160, activations, 2, 0..16, out)
+                        .ok()?;
+                    Some(<[f32; 32]>::try_from(&*ready.out).ok()?.map(bits_of))
+                };
+                let (own, twin) = (run(isa), run(Isa::SCALAR));
+                count += usize::from(own.is_some());
+                differ += usize::from(own != twin);
+            }
+        }
+    }
+    report(
+        differ == 0 && count > 0,
+        format_args!(
+            "{count} products of unusual numbers with {} as without",
+            isa.name()
+        ),
+    )
+}
+
+/// Which NaN it is, a kernel may choose.
+fn bits_of(number: f32) -> u32 {
+    match number.is_nan() {
+        true => 1,
+        false => number.to_bits(),
+    }
+}
+
+/// Gates of all magnitudes, and where the exponential function ends.
+fn gates(isa: Isa) -> bool {
+    const EDGES: [f32; 6] = [87.336_54, 87.336_55, -88.376_26, -88.376_27, 0.0, -0.0];
+    const AT_ONCE: usize = 61;
+    let mut all = (0..=u32::MAX)
+        .step_by(99_991)
+        .map(f32::from_bits)
+        .chain(EDGES);
+    let (mut count, mut differ) = (0, 0);
+    loop {
+        let (mut gate, mut up) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
+        let mut len = 0;
+        for (gate, value) in gate.iter_mut().zip(&mut all) {
+            *gate = value;
+            len += 1;
+        }
+        up.iter_mut()
+            .zip(0u8..)
+            .for_each(|(up, i)| *up = f32::from(i % 7) - 3.5);
+        let run = |isa| {
+            let mut out = [0.0; AT_ONCE];
+            let rows = MatrixMut::new(&mut out, 1, AT_ONCE).ok()?;
+            activation::silu_mul(isa, &gate, &up, rows).ok()?;
+            Some(out.map(bits_of))
+        };
+        differ += usize::from(run(isa) != run(Isa::SCALAR));
+        count += len;
+        // The iterator is at its end when it doesn't fill all.
+        if len < AT_ONCE {
+            break;
+        }
+    }
+    report(
+        differ == 0,
+        format_args!("{count} gates with {} as without", isa.name()),
     )
 }
 

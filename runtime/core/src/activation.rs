@@ -1,5 +1,7 @@
 //! Activation functions, element by element.
 
+#[cfg(arm_dsp)]
+mod arm_dsp;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
@@ -25,6 +27,11 @@ pub fn silu_mul(isa: Isa, gate: &[f32], up: &[f32], mut out: MatrixMut<'_>) -> R
     if isa != Isa::SCALAR {
         // SAFETY: every AArch64 instruction set but the scalar one has Advanced SIMD.
         unsafe { neon::silu_mul(gate, up, &mut out) };
+        return Ok(());
+    }
+    #[cfg(arm_dsp)]
+    if isa != Isa::SCALAR || !crate::Feature::Scalar.is_built() {
+        arm_dsp::silu_mul(gate, up, &mut out);
         return Ok(());
     }
     silu_mul_loop(isa, gate, up, &mut out);
@@ -55,13 +62,13 @@ pub fn gelu_tanh(isa: Isa, x: &mut [f32]) {
 
 for_each_isa! {
     fn silu_mul_loop(gate: &[f32], up: &[f32], out: &mut MatrixMut<'_>) {
-        each_row(gate, up, out, gated);
+        each_row(gate, up, out, |gate, up, out| gated(gate, up, out, exp));
     }
 }
 
-/// [`silu_mul`] of some values of one row.
+/// [`silu_mul`] of some values of one row, by a copy of [`exp`].
 #[inline(always)]
-fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
+fn gated(gate: &[f32], up: &[f32], out: &mut [f32], exp: impl Fn(f32) -> f32) {
     for ((y, &g), &u) in out.iter_mut().zip(gate).zip(up) {
         *y = g / (1.0 + exp(-g)) * u;
     }

@@ -1,7 +1,7 @@
 //! The few scalar functions that the standard library would give, each with one result on every machine.
 
 #[cfg(arm_dsp)]
-mod arm_exp;
+pub(crate) mod arm_exp;
 #[cfg(arm_fpu)]
 pub(crate) mod arm_fpu;
 

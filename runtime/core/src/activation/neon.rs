@@ -7,7 +7,7 @@
 
 use super::{each_row, gated};
 use crate::MatrixMut;
-use crate::math::{EXP_HIGHEST, EXP_LOWEST, EXP_POLYNOMIAL, LN_2, ROUND};
+use crate::math::{EXP_HIGHEST, EXP_LOWEST, EXP_POLYNOMIAL, LN_2, ROUND, exp};
 use crate::vector::unrolled;
 use core::arch::aarch64::*;
 
@@ -29,7 +29,7 @@ pub(super) fn silu_mul(gate: &[f32], up: &[f32], out: &mut MatrixMut<'_>) {
                 }
             });
         }
-        gated(gates_left, ups_left, outs_left);
+        gated(gates_left, ups_left, outs_left, exp);
     });
 }
 

@@ -121,9 +121,18 @@ pub fn activation_bytes(
 }
 
 impl ActivationLayout {
-    pub(crate) fn shape(self, tokens: usize, columns: usize) -> Result<ActivationShape, Error> {
+    pub(crate) fn shape(&self, tokens: usize, columns: usize) -> Result<ActivationShape, Error> {
+        self.shape_of_blocks(tokens, columns.div_ceil(self.block.max(1)))
+    }
+
+    /// The same for `blocks` blocks of columns a token.
+    #[inline(always)]
+    pub(crate) fn shape_of_blocks(
+        &self,
+        tokens: usize,
+        blocks: usize,
+    ) -> Result<ActivationShape, Error> {
         let record = self.order.record_bytes(self.block);
-        let blocks = columns.div_ceil(self.block.max(1));
         let token_bytes = blocks.checked_mul(record).ok_or(Error::Overflow)?;
         let bytes = token_bytes.checked_mul(tokens).ok_or(Error::Overflow)?;
         Ok(ActivationShape { token_bytes, bytes })
@@ -131,29 +140,43 @@ impl ActivationLayout {
 
     /// Fills `dst` from `x` `[tokens, columns]`. Lengths were checked by the caller.
     pub(crate) fn prepare(
-        self,
+        &self,
         isa: Isa,
         x: &[f32],
-        columns: usize,
+        [tokens, columns]: [usize; 2],
         shape: ActivationShape,
         dst: &mut [u8],
     ) {
-        let (mut x, mut dst) = (x, dst);
+        #[cfg(arm_helium)]
+        if self.order == Order::Plain && self.block >= 32 && isa.kind() == IsaKind::Helium {
+            let (block, token_bytes) = (self.block, shape.token_bytes);
+            // SAFETY: lengths were checked by the caller, and blocks have at most 128 columns.
+            unsafe {
+                super::quantise_helium::quantise(block, x, [tokens, columns], token_bytes, dst)
+            };
+            return;
+        }
+        let (mut x, mut dst, mut left) = (x, dst, tokens);
         for &size in self.groups {
-            while let Some((group, rest)) = x.split_at_checked(size * columns) {
+            while left >= size {
+                left -= size;
                 let bytes = size * shape.token_bytes;
-                let Some((records, rest_records)) = dst.split_at_mut_checked(bytes) else {
+                let Some((records, rest)) = dst.split_at_mut_checked(bytes) else {
                     return;
                 };
-                for (token, x) in group.chunks_exact(columns.max(1)).enumerate() {
-                    self.prepare_token(isa, x, Place { size, token }, records);
+                dst = rest;
+                for token in 0..size {
+                    let Some((values, rest)) = x.split_at_checked(columns) else {
+                        return;
+                    };
+                    self.prepare_token(isa, values, Place { size, token }, records);
+                    x = rest;
                 }
-                (x, dst) = (rest, rest_records);
             }
         }
     }
 
-    fn prepare_token(self, isa: Isa, x: &[f32], place: Place, records: &mut [u8]) {
+    fn prepare_token(&self, isa: Isa, x: &[f32], place: Place, records: &mut [u8]) {
         match (self.order, self.block) {
             // Kernels that would read them aren't there either.
             (Order::Float, _) if !Feature::Dense.is_built() => {}
@@ -182,15 +205,19 @@ impl ActivationLayout {
             (Order::SplitPairs | Order::Halves, block) => {
                 super::quantise_arm_dsp::quantise(self.order, block, x, place, records);
             }
-            #[cfg(arm_helium)]
-            (Order::Plain, 32..) if isa.kind() == IsaKind::Helium => {
-                super::quantise_helium::quantise(self.block, x, place, records);
-            }
             _ if !Feature::Scalar.is_built() => {}
-            (_, 16) => quantise_plain::<16>(isa, x, place, records),
-            (_, 32) => quantise_plain::<32>(isa, x, place, records),
-            (_, 64) => quantise_plain::<64>(isa, x, place, records),
-            (_, _) => quantise_plain::<128>(isa, x, place, records),
+            _ => self.prepare_plain(isa, x, place, records),
+        }
+    }
+
+    /// A function of its own on microcontrollers, so that those that have better ones don't carry its registers around.
+    #[cfg_attr(arm_dsp, inline(never))]
+    fn prepare_plain(&self, isa: Isa, x: &[f32], place: Place, records: &mut [u8]) {
+        match self.block {
+            16 => quantise_plain::<16>(isa, x, place, records),
+            32 => quantise_plain::<32>(isa, x, place, records),
+            64 => quantise_plain::<64>(isa, x, place, records),
+            _ => quantise_plain::<128>(isa, x, place, records),
         }
     }
 }
@@ -212,13 +239,16 @@ for_each_isa! {
     }
 }
 
+/// A block whose largest magnitude is smaller is all zeros.
+pub(super) const LEAST_MAGNITUDE: f32 = 1e-30;
+
 /// The scale of a block whose largest magnitude has the bits `largest`, and what values are multiplied by.
 #[inline(always)]
 pub(super) fn scale_and_inverse(largest: u32) -> (f32, f32) {
     let amax = f32::from_bits(largest);
     if largest >= 0x7F80_0000 {
         (f32::NAN, 0.0)
-    } else if amax < 1e-30 {
+    } else if amax < LEAST_MAGNITUDE {
         (0.0, 0.0)
     } else {
         (amax / 127.0, 127.0 / amax)

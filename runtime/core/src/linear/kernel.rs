@@ -18,6 +18,10 @@ pub(crate) struct Tile<'a> {
     pub tokens: usize,
     /// How many tiles to multiply, whose weights and results lie one behind the other: more than one only for one token, and
     /// where the kernel takes runs.
+    #[cfg_attr(
+        not(arm_dsp),
+        allow(dead_code, reason = "only kernels of microcontrollers take runs")
+    )]
     pub tiles: usize,
 }
 

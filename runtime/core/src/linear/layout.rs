@@ -201,6 +201,12 @@ pub(crate) struct TileShape {
 impl TileShape {
     /// The tile of `format` for `columns` input features.
     pub(crate) fn new(format: WeightFormat, columns: usize) -> Result<TileShape, Error> {
+        TileShape::inlined(format, columns)
+    }
+
+    /// [`TileShape::new`] where the time for a call counts.
+    #[inline(always)]
+    pub(crate) fn inlined(format: WeightFormat, columns: usize) -> Result<TileShape, Error> {
         let (blocks, parts, row_bytes, params_bytes, multiplier_bytes) = match format {
             WeightFormat::Block {
                 bits,
@@ -211,7 +217,7 @@ impl TileShape {
                 let part = part_of(usize::from(block));
                 (
                     columns.div_ceil(usize::from(block).max(1)),
-                    usize::from(block) / part.max(1),
+                    (usize::from(block) / 32).max(1),
                     part * usize::from(bits) / 8,
                     kinds * PARAM_BYTES,
                     ROW_TILE * 4,
@@ -223,9 +229,8 @@ impl TileShape {
         let sizes = || {
             let params_at = blocks.checked_mul(parts * row_bytes * ROW_TILE)?;
             let multipliers_at = params_at.checked_add(blocks.checked_mul(params_bytes)?)?;
-            let bytes = multipliers_at
-                .checked_add(multiplier_bytes)?
-                .checked_next_multiple_of(TILE_ALIGN)?;
+            let bytes = multipliers_at.checked_add(multiplier_bytes + (TILE_ALIGN - 1))?;
+            let bytes = bytes / TILE_ALIGN * TILE_ALIGN;
             Some(TileShape {
                 blocks,
                 parts,
@@ -237,6 +242,12 @@ impl TileShape {
             })
         };
         sizes().ok_or(Error::Overflow)
+    }
+
+    /// Bytes of the tiles that hold `rows` rows.
+    #[inline(always)]
+    pub(crate) fn all_bytes(&self, rows: usize) -> Result<usize, Error> {
+        self.bytes.checked_mul(tiles(rows)).ok_or(Error::Overflow)
     }
 }
 

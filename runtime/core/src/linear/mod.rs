@@ -233,7 +233,7 @@ impl LinearKernel {
         aligned(dst, Operand::Activations)?;
         self.implementation
             .activations
-            .prepare(self.isa, x, columns, shape, dst);
+            .prepare(self.isa, x, [tokens, columns], shape, dst);
         Ok(())
     }
 
@@ -262,11 +262,12 @@ impl LinearKernel {
         if columns == 0 {
             return Err(Error::Shape);
         }
-        let shape = TileShape::new(self.format, columns)?;
-        if packed.len() != self.packed_bytes(rows, columns)? {
+        let shape = TileShape::inlined(self.format, columns)?;
+        if packed.len() != shape.all_bytes(rows)? {
             return Err(Error::Length(Operand::Packed));
         }
-        let inputs = self.implementation.activations.shape(tokens, columns)?;
+        let layout = &self.implementation.activations;
+        let inputs = layout.shape_of_blocks(tokens, shape.blocks)?;
         if activations.len() < inputs.bytes {
             return Err(Error::Length(Operand::Activations));
         }
@@ -276,50 +277,70 @@ impl LinearKernel {
         if out.rows() != tokens || out.columns() != range.len() {
             return Err(Error::Length(Operand::Output));
         }
-        let mut call = Tile {
-            weights: packed.as_ptr(),
+        let whole = range.len() / ROW_TILE;
+        let call = Tile {
+            weights: packed.as_ptr().wrapping_add(tile_range.start * shape.bytes),
             shape: &shape,
             activations: activations.as_ptr(),
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
             tokens,
-            tiles: 1,
+            tiles: whole,
         };
-        let runs = tokens == 1 && self.implementation.takes_runs;
-        let mut next = tile_range.start;
-        while next < tile_range.end {
-            let tile = next;
-            let column = tile * ROW_TILE - range.start;
-            let width = ROW_TILE.min(range.len() - column);
-            call.weights = packed.as_ptr().wrapping_add(tile * shape.bytes);
-            if runs {
-                call.tiles = ((range.len() - column) / ROW_TILE).max(1);
+        let mut done = 0;
+        // SAFETY: `packed` has `tile_range.end` tiles, `out` has `tokens` rows of `range.len()` columns, the activations have `tokens`
+        // tokens: lengths were checked above. The `Isa` in `self` proves that the CPU has the instructions.
+        unsafe {
+            if tokens == 1
+                && whole > 0
+                && self.implementation.takes_runs
+                && let Some(function) = self.implementation.tile_functions.last()
+            {
+                function(&call);
+                done = whole * ROW_TILE;
             }
-            next += call.tiles;
+            if done < range.len() {
+                self.tile_by_tile(&call, done..range.len(), inputs.token_bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Multiplies what gives some columns of the output, from a multiple of [`ROW_TILE`] on, a tile by all groups of tokens at a time.
+    /// A function of its own on microcontrollers, whose single tokens hardly need it.
+    ///
+    /// # Safety
+    /// As [`kernel::TileFn`] for all of them; `all` is for the first column and all tokens.
+    #[cfg_attr(arm_dsp, inline(never))]
+    unsafe fn tile_by_tile(&self, all: &Tile<'_>, columns: Range<usize>, token_bytes: usize) {
+        let mut call = Tile { tiles: 1, ..*all };
+        let groups = self.implementation.activations.groups;
+        let mut column = columns.start;
+        while column < columns.end {
+            let width = ROW_TILE.min(columns.end - column);
+            let tile = column / ROW_TILE * all.shape.bytes;
+            call.weights = all.weights.wrapping_add(tile);
             let mut first = 0;
             if let Some(function) = self.implementation.all_groups
-                && tokens >= TOGETHER
+                && all.tokens >= TOGETHER
                 && width == ROW_TILE
             {
-                first = tokens / TOGETHER * TOGETHER;
-                // SAFETY: as below.
+                first = all.tokens / TOGETHER * TOGETHER;
+                // SAFETY: the caller's promise.
                 unsafe {
                     call.tokens = first;
-                    call.activations = activations.as_ptr();
-                    call.out = out.as_mut_ptr().add(column);
+                    call.activations = all.activations;
+                    call.out = all.out.add(column);
                     function(&call);
                 }
             }
-            let groups = self.implementation.activations.groups;
             for (&count, function) in groups.iter().zip(self.implementation.tile_functions) {
-                while first + count <= tokens {
-                    // SAFETY: `out` has `tokens` rows, so row `first` and column `column` are inside; `packed` has
-                    // `tile_range.end` tiles; the activations have `tokens` tokens: lengths were checked above.
-                    // The `Isa` in `self` proves that the CPU has the instructions.
+                while first + count <= all.tokens {
+                    // SAFETY: the caller's promise.
                     unsafe {
                         call.tokens = count;
-                        call.activations = activations.as_ptr().add(first * inputs.token_bytes);
-                        call.out = out.as_mut_ptr().add(first * out.stride() + column);
+                        call.activations = all.activations.add(first * token_bytes);
+                        call.out = all.out.add(first * all.out_stride + column);
                         if width == ROW_TILE {
                             function(&call);
                         } else {
@@ -328,12 +349,12 @@ impl LinearKernel {
                     }
                     first += count;
                 }
-                if first == tokens {
+                if first == all.tokens {
                     break;
                 }
             }
+            column += width;
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Packing weights for a kernel: plain code, so that any machine can pack for any instruction set.
 
-use super::layout::{Interleave, ROW_TILE, TileShape, tiles};
+use super::layout::{Interleave, ROW_TILE, TileShape};
 use super::pack;
 use crate::{Error, Feature, IsaKind, Operand, WeightFormat, Weights};
 use core::ops::Range;
@@ -54,10 +54,7 @@ impl PackedLayout {
     /// # Errors
     /// [`Error::Overflow`].
     pub fn packed_bytes(&self, rows: usize, columns: usize) -> Result<usize, Error> {
-        TileShape::new(self.format, columns)?
-            .bytes
-            .checked_mul(tiles(rows))
-            .ok_or(Error::Overflow)
+        TileShape::new(self.format, columns)?.all_bytes(rows)
     }
 
     /// Where the rows of `range` lie in packed weights `[rows, columns]`.

@@ -12,7 +12,8 @@ use core::arch::naked_asm;
 const MAX_BLOCK: usize = 128;
 
 /// Writes one token's share of the records of its group, the last block padded with zeros. Nothing is written past the end of
-/// `records`.
+/// `records`. Not inlined: what it needs would take registers where other kernels are called, too.
+#[inline(never)]
 pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, records: &mut [u8]) {
     // The sizes of groups this order comes in.
     if place.token >= place.size || place.size > 2 {
@@ -27,7 +28,7 @@ pub(super) fn quantise(order: Order, block: usize, x: &[f32], place: Place, reco
 
 /// Calls `work` with each block of numbers, the last one filled up with zeros, and with the `step` bytes where its records go; stops
 /// where `records` ends.
-pub(super) fn each_block(
+fn each_block(
     x: &[f32],
     block: usize,
     records: &mut [u8],
@@ -51,7 +52,7 @@ pub(super) fn each_block(
 /// every caller hundreds of instructions.
 #[cold]
 #[inline(never)]
-fn with_zeros(x: &[f32], block: usize, work: impl FnOnce(&[f32])) {
+pub(super) fn with_zeros(x: &[f32], block: usize, work: impl FnOnce(&[f32])) {
     let mut padded = [0f32; MAX_BLOCK];
     if let Some(padded) = padded.get_mut(..block) {
         padded.iter_mut().zip(x).for_each(|(p, &x)| *p = x);
@@ -104,16 +105,21 @@ unsafe extern "C" fn largest(x: *const f32, count: usize) -> u32 {
         "mov r12, #0",
         "2:",
         "ldm r0!, {{r2-r9}}",
+        // Without the sign, twice the bits. A new largest is rare, so that is out of the way.
         ".irp n, 2, 3, 4, 5, 6, 7, 8, 9",
-        // Without the sign, twice the bits.
         "cmp r12, r\\n, lsl #1",
-        "it lo",
-        "lsllo r12, r\\n, #1",
+        "blo 3\\n\\()f",
+        "4\\n\\():",
         ".endr",
         "subs r1, r1, #8",
-        "bne.w 2b",
+        "bne 2b",
         "lsr r0, r12, #1",
         "pop {{r4-r9, pc}}",
+        ".irp n, 2, 3, 4, 5, 6, 7, 8, 9",
+        "3\\n\\():",
+        "lsl r12, r\\n, #1",
+        "b 4\\n\\()b",
+        ".endr",
     )
 }
 

@@ -23,6 +23,7 @@ mod header;
 mod needs;
 mod op;
 mod pool;
+mod products;
 mod record;
 mod session;
 mod tables;
