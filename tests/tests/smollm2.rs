@@ -15,11 +15,13 @@ use furlong_core::{Isa, argmax::argmax};
 use furlong_runtime::{KvFormat, LoadOptions, Model};
 use furlong_tests::reference::{Reference, models_folder};
 
-/// Greedy continuations are this long, as the reference's are.
-const TOKENS: usize = 48;
+/// How much of the reference's five prompts and 48 greedy tokens f32 has to follow. Other processors are emulated, which computes
+/// each float in software: there a token takes over a second.
+const PROMPTS: usize = if cfg!(target_arch = "x86_64") { 5 } else { 2 };
+const TOKENS: usize = if cfg!(target_arch = "x86_64") { 48 } else { 10 };
 
-/// Prompts of the reference.
-const PROMPTS: usize = 5;
+/// Greedy tokens of each of the quantised models' two prompts.
+const QUANTISED_TOKENS: usize = 24;
 
 fn load(name: &str, kv: KvFormat) -> Model {
     let options = LoadOptions {
@@ -71,11 +73,8 @@ fn f32_follows_onnx_runtime_token_for_token() {
             furthest <= 1e-3,
             "prompt {index}: logits differ by {furthest}"
         );
-        assert_eq!(
-            tokens,
-            reference.tokens(&format!("greedy.{index}")),
-            "prompt {index}"
-        );
+        let followed = reference.tokens(&format!("greedy.{index}"));
+        assert_eq!(Some(&*tokens), followed.get(..TOKENS), "prompt {index}");
     }
 }
 
@@ -87,7 +86,7 @@ fn quantised_run(name: &str) -> Run {
     (0..2)
         .map(|index| {
             let prompt = reference.tokens(&format!("prompt.{index}"));
-            let (tokens, logits) = greedy(&model, &prompt, TOKENS / 2);
+            let (tokens, logits) = greedy(&model, &prompt, QUANTISED_TOKENS);
             (tokens, logits.iter().map(|logit| logit.to_bits()).collect())
         })
         .collect()

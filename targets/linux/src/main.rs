@@ -8,6 +8,8 @@ mod failure;
 mod interrupt;
 mod model;
 mod profile;
+mod progress;
+mod sentences;
 mod text;
 
 use std::process::ExitCode;

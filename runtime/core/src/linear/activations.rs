@@ -59,6 +59,8 @@ pub struct ActivationLayout {
     pub(crate) block: usize,
     /// Sizes of the groups of tokens, the largest first, the last of them 1.
     pub(crate) groups: &'static [usize],
+    /// Bytes of one token's record of a block.
+    record_bytes: usize,
 }
 
 /// Sizes of a prepared buffer.
@@ -112,15 +114,25 @@ pub fn activation_bytes(
         }
         (WeightFormat::Block { block, .. }, _) => (Order::Plain, block),
     };
-    let layout = ActivationLayout {
-        order,
-        block: usize::from(block),
-        groups: &[1],
-    };
+    let layout = ActivationLayout::new(order, usize::from(block), &[1]);
     Ok(layout.shape(tokens, columns)?.bytes)
 }
 
 impl ActivationLayout {
+    pub(crate) const fn new(
+        order: Order,
+        block: usize,
+        groups: &'static [usize],
+    ) -> ActivationLayout {
+        ActivationLayout {
+            order,
+            block,
+            groups,
+            record_bytes: order.record_bytes(block),
+        }
+    }
+
+    #[inline(always)]
     pub(crate) fn shape(&self, tokens: usize, columns: usize) -> Result<ActivationShape, Error> {
         self.shape_of_blocks(tokens, columns.div_ceil(self.block.max(1)))
     }
@@ -132,7 +144,7 @@ impl ActivationLayout {
         tokens: usize,
         blocks: usize,
     ) -> Result<ActivationShape, Error> {
-        let record = self.order.record_bytes(self.block);
+        let record = self.record_bytes;
         let token_bytes = blocks.checked_mul(record).ok_or(Error::Overflow)?;
         let bytes = token_bytes.checked_mul(tokens).ok_or(Error::Overflow)?;
         Ok(ActivationShape { token_bytes, bytes })
@@ -156,6 +168,19 @@ impl ActivationLayout {
             };
             return;
         }
+        self.prepare_groups(isa, x, [tokens, columns], shape, dst);
+    }
+
+    #[cfg_attr(arm_helium, inline(never))]
+    #[cfg_attr(not(arm_helium), inline(always))]
+    fn prepare_groups(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        [tokens, columns]: [usize; 2],
+        shape: ActivationShape,
+        dst: &mut [u8],
+    ) {
         let (mut x, mut dst, mut left) = (x, dst, tokens);
         for &size in self.groups {
             while left >= size {

@@ -60,11 +60,7 @@ impl Implementation {
         Implementation {
             name,
             interleave: Interleave::DENSE,
-            activations: ActivationLayout {
-                order: Order::Float,
-                block: 1,
-                groups: TOKEN_GROUPS,
-            },
+            activations: ActivationLayout::new(Order::Float, 1, TOKEN_GROUPS),
             tile_functions,
             all_groups: None,
             takes_runs: false,
@@ -127,11 +123,11 @@ macro_rules! implementations {
                     concat!("q8-", $isa)
                 },
                 interleave: $interleave,
-                activations: $crate::linear::activations::ActivationLayout {
-                    order: $order,
-                    block: BLOCK,
-                    groups: &[$($tokens),+],
-                },
+                activations: $crate::linear::activations::ActivationLayout::new(
+                    $order,
+                    BLOCK,
+                    &[$($tokens),+],
+                ),
                 tile_functions: if $crate::Feature::of_bits(BITS).is_built() {
                     &[$(block_tile::<BITS, BLOCK, OFFSET, $tokens>),+]
                 } else {

@@ -13,7 +13,7 @@ use core::arch::naked_asm;
 ///
 /// # Safety
 /// There must be so many numbers, room for records of the shape, and blocks of 32, 64 or 128 columns.
-#[inline(never)]
+#[inline(always)]
 pub(super) unsafe fn quantise(
     block: usize,
     x: &[f32],

@@ -5,13 +5,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use furlong_core::Isa;
+use furlong_core::argmax::argmax;
 use serde::Serialize;
 
-use crate::cli::ModelArgs;
+use crate::sentences::SentenceArgs;
 use crate::{model, text};
-
-/// How many texts go through the model at once.
-const BATCH: usize = 16;
 
 /// Tell what texts are, by a model that was taught classes
 #[derive(Debug, Args)]
@@ -23,13 +21,7 @@ Example:
 Prints the likeliest class of each text and its probability; with --json those of all classes.")]
 pub struct ClassifyArgs {
     #[command(flatten)]
-    model: ModelArgs,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    /// The texts; `-` reads one from each line of standard input
-    #[arg(required = true, value_name = "TEXT")]
-    texts: Vec<String>,
+    sentences: SentenceArgs,
 }
 
 /// What `--json` prints.
@@ -52,27 +44,20 @@ struct Classified {
 /// # Errors
 /// Whatever keeps the model from answering; a model that tells no classes.
 pub fn run(args: &ClassifyArgs) -> Result<ExitCode> {
-    let all = text::lines_of(&args.texts)?;
-    let model = model::encoder(&args.model)?;
+    let model = model::encoder(&args.sentences.model)?;
     let labels = model.labels()?;
-    let tokenizer = model::tokenizer(&args.model.files())?;
     let isa = Isa::detect();
-    let mut texts = Vec::with_capacity(all.len());
-    for batch in all.chunks(BATCH) {
-        let tokens = batch
-            .iter()
-            .map(|text| tokenizer.encode(text, true))
-            .collect::<Result<Vec<_>, _>>()?;
-        for (text, probabilities) in batch.iter().zip(model.classify(&tokens)?) {
-            let best = furlong_core::argmax::argmax(isa, &probabilities).unwrap_or(0);
-            texts.push(Classified {
-                text: text.clone(),
-                label: labels.get(best).cloned().unwrap_or_default(),
-                probabilities,
-            });
+    let encoded = args.sentences.encode(|tokens| model.classify(tokens))?;
+    let classified = encoded.into_iter().map(|one| {
+        let best = argmax(isa, &one.numbers).unwrap_or(0);
+        Classified {
+            text: one.text,
+            label: labels.get(best).cloned().unwrap_or_default(),
+            probabilities: one.numbers,
         }
-    }
-    if args.json {
+    });
+    let texts: Vec<Classified> = classified.collect();
+    if args.sentences.json {
         text::show_json(&Output { labels, texts })?;
     } else {
         text::show(&table(&texts))?;

@@ -6,12 +6,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::ModelArgs;
 use crate::failure::Hint;
+use crate::sentences::SentenceArgs;
 use crate::{model, text};
-
-/// How many sentences go through the model at once.
-const BATCH: usize = 16;
 
 /// Turn sentences into vectors, and compare them
 #[derive(Debug, Args)]
@@ -23,13 +20,7 @@ Example:
 Prints the cosine similarity of each sentence with each other; with --json the vectors themselves.")]
 pub struct EmbedArgs {
     #[command(flatten)]
-    model: ModelArgs,
-    /// Print one JSON object with the vectors
-    #[arg(long)]
-    json: bool,
-    /// The sentences; `-` reads one from each line of standard input
-    #[arg(required = true, value_name = "TEXT")]
-    texts: Vec<String>,
+    sentences: SentenceArgs,
 }
 
 /// What `--json` prints.
@@ -51,34 +42,25 @@ struct Embedding {
 /// # Errors
 /// Whatever keeps the model from embedding.
 pub fn run(args: &EmbedArgs) -> Result<ExitCode> {
-    let texts = text::lines_of(&args.texts)?;
-    let model = model::encoder(&args.model)?;
+    let sentences = &args.sentences;
+    let model = model::encoder(&sentences.model)?;
     if model.is_classifier() {
         bail!(
             anyhow::anyhow!(
                 "{} tells classes, it makes no embeddings",
-                args.model.name()
+                sentences.model.name()
             )
             .context(Hint("use `furlong classify`".to_owned()))
         );
     }
-    let tokenizer = model::tokenizer(&args.model.files())?;
-    let mut embeddings = Vec::with_capacity(texts.len());
-    for batch in texts.chunks(BATCH) {
-        let tokens = batch
-            .iter()
-            .map(|text| tokenizer.encode(text, true))
-            .collect::<Result<Vec<_>, _>>()?;
-        let vectors = model.encode(&tokens)?;
-        for ((text, tokens), vector) in batch.iter().zip(&tokens).zip(vectors) {
-            embeddings.push(Embedding {
-                text: text.clone(),
-                tokens: tokens.len(),
-                vector,
-            });
-        }
-    }
-    if args.json {
+    let encoded = sentences.encode(|tokens| model.encode(tokens))?;
+    let embeddings = encoded.into_iter().map(|one| Embedding {
+        text: one.text,
+        tokens: one.tokens,
+        vector: one.numbers,
+    });
+    let embeddings: Vec<Embedding> = embeddings.collect();
+    if sentences.json {
         let dimensions = embeddings.first().map_or(0, |first| first.vector.len());
         let output = Output {
             dimensions,

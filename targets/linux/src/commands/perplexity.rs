@@ -4,7 +4,6 @@
 //! `--context` tokens that don't overlap; in each window the tokens of the second half are scored, all but the first of them; the
 //! first token of a window is replaced by the beginning-of-text token if the tokenizer adds one.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,12 +12,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use furlong_runtime::Session;
 use furlong_runtime::text::Likelihood;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::{CacheArgs, Kv, ModelArgs};
 use crate::failure::Hint;
-use crate::{model, text};
+use crate::{model, progress, text};
 
 /// The largest text that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
@@ -28,7 +26,7 @@ const MAX_TEXT_BYTES: u64 = 256 << 20;
 #[command(after_help = "\
 Example:
   furlong perplexity --model smollm2-q4 --text book.txt
-  furlong perplexity --model smollm2-q4 --text book.txt --context 512 --json
+  furlong perplexity --model smollm2-q4 --text book.txt --context 512 --windows 20 --json
 
 Lower is better. The rule is that of llama.cpp's llama-perplexity: windows that don't overlap, the second half of each one scored.")]
 pub struct PerplexityArgs {
@@ -40,6 +38,9 @@ pub struct PerplexityArgs {
     /// Tokens in one window [default: 512; 64 for the built-in model, which reads no more than 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..))]
     context: Option<u32>,
+    /// Stop after so many windows [default: the whole text]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    windows: Option<u32>,
     /// Format of the cache of keys and values
     #[arg(long, value_enum, default_value = "f16")]
     kv: Kv,
@@ -54,7 +55,7 @@ struct Output {
     perplexity: f64,
     /// Standard error of `perplexity`, as llama.cpp computes it.
     standard_error: f64,
-    /// Tokens in the text.
+    /// Tokens in the text, or in as much of it as was asked for.
     tokens: usize,
     /// Tokens that were scored.
     scored: usize,
@@ -82,7 +83,10 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     } else {
         None
     };
-    let tokens = tokenizer.encode(&source, true)?;
+    let mut tokens = tokenizer.encode(&source, true)?;
+    if let Some(windows) = args.windows {
+        tokens.truncate(window.saturating_mul(usize::try_from(windows)?));
+    }
     if tokens.len() < 2 * window {
         bail!(
             anyhow::anyhow!(
@@ -94,7 +98,8 @@ pub fn run(args: &PerplexityArgs) -> Result<ExitCode> {
         );
     }
     let start = Instant::now();
-    let progress = progress_bar(tokens.len() / window)?;
+    let template = "{bar:40} {pos}/{len} windows, {eta} left, perplexity {msg}";
+    let progress = progress::bar(tokens.len() / window, template)?;
     let mut session = model.session()?;
     let mut score = Likelihood::default();
     for window in tokens.chunks_exact(window) {
@@ -152,13 +157,4 @@ fn score_window(
     // The first token of the second half is what the others follow.
     score.merge(Likelihood::of(session, &tokens, tokens.len() / 2 + 1)?);
     Ok(())
-}
-
-fn progress_bar(windows: usize) -> Result<ProgressBar> {
-    if !std::io::stderr().is_terminal() {
-        return Ok(ProgressBar::hidden());
-    }
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {eta} left, perplexity {msg}")?;
-    Ok(ProgressBar::new(u64::try_from(windows)?).with_style(style))
 }

@@ -23,6 +23,7 @@ pub fn compare(_: &Options) -> Result<Section> {
             &program,
             &models::export(&exporter, Base::SmolLm2, weights)?,
             &text,
+            None,
         )?;
         rows.push((format!("furlong {weights}"), found.perplexity));
     }

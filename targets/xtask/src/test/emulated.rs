@@ -21,13 +21,12 @@ const SCOPE: [&str; 9] = [
 /// Whole models, small ones, against what others make of them: on every core, as unit tests are.
 const MODELS: &str = "decoder_families";
 /// What else runs kernels or depends on the machine; one core is enough for what is above the kernels. The other files in `tests/`
-/// read files and cut texts, in which processors do not differ.
-const ABOVE: [&str; 7] = [
+/// read files, rewrite graphs and cut texts, in which processors do not differ.
+const ABOVE: [&str; 6] = [
     "adapters",
     "allocations",
     "cli",
     "encoder_plans",
-    "foreign",
     "plan",
     "weights_cache",
 ];

@@ -15,6 +15,8 @@ use std::process::Command;
 
 /// How far a quantised model's perplexity may lie above that of f32, in per cent.
 const PERPLEXITY_BOUNDS: [(&str, f64); 2] = [("q8", 0.5), ("q4", 6.0)];
+/// Windows of 512 tokens of the English text, some half of it.
+const PERPLEXITY_WINDOWS: u32 = 25;
 
 /// Tells tests where the models are.
 pub fn environment(command: &mut Command) -> Result<()> {
@@ -90,18 +92,16 @@ pub fn perplexity() -> Result<Outcome> {
     let program = build::furlong(&host::BUILDER)?;
     let text = fetch::english_text()?;
     let mut all = Outcome::passed();
-    let base = perplexity_of(
-        &program,
-        &models::export(&exporter, Base::SmolLm2, "f32")?,
-        &text,
-    )?;
+    let windows = Some(PERPLEXITY_WINDOWS);
+    let folder = models::export(&exporter, Base::SmolLm2, "f32")?;
+    let base = perplexity_of(&program, &folder, &text, windows)?;
     all.notes.push(format!(
         "perplexity f32 {:.4} over {} tokens",
         base.perplexity, base.tokens
     ));
     for (weights, bound) in PERPLEXITY_BOUNDS {
         let folder = models::export(&exporter, Base::SmolLm2, weights)?;
-        let found = perplexity_of(&program, &folder, &text)?;
+        let found = perplexity_of(&program, &folder, &text, windows)?;
         let worse = (found.perplexity / base.perplexity - 1.0) * 100.0;
         all.notes.push(format!(
             "perplexity {weights} {:.4}: {worse:+.2} % (bound {bound} %)",
@@ -126,18 +126,26 @@ pub struct Perplexity {
     pub tokens: usize,
 }
 
-/// Runs `furlong perplexity`.
+/// Runs `furlong perplexity`, on the whole text or on so many windows of it.
 ///
 /// # Errors
 /// When it fails.
-pub fn perplexity_of(program: &Path, model: &Path, text: &Path) -> Result<Perplexity> {
-    let said = shell::capture(
-        Command::new(program)
-            .args(["perplexity", "--json", "--model"])
-            .arg(model)
-            .arg("--text")
-            .arg(text),
-    )?;
+pub fn perplexity_of(
+    program: &Path,
+    model: &Path,
+    text: &Path,
+    windows: Option<u32>,
+) -> Result<Perplexity> {
+    let mut command = Command::new(program);
+    command
+        .args(["perplexity", "--json", "--model"])
+        .arg(model)
+        .arg("--text")
+        .arg(text);
+    if let Some(windows) = windows {
+        command.args(["--windows", &windows.to_string()]);
+    }
+    let said = shell::capture(&mut command)?;
     serde_json::from_str(said.trim())
         .with_context(|| format!("reading what furlong perplexity said: {said}"))
 }
