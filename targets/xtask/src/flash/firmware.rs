@@ -9,6 +9,7 @@ use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// What is linked into a program.
 #[derive(Debug, Clone, Copy)]
@@ -106,13 +107,18 @@ pub fn lint(board: &Board) -> Result<()> {
     Ok(())
 }
 
-/// Builds the decoder of logs; gives the program.
+/// Builds the decoder of logs, once in a run of this program; gives the program.
 ///
 /// # Errors
 /// When the build fails; its output has been shown by then.
 pub fn console() -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = BUILT.get() {
+        return Ok(program.clone());
+    }
     shell::run(host_cargo("build")?.args(["--package", "furlong-console", "--quiet"]))?;
-    Ok(workspace::target()?.join("release/furlong-console"))
+    let program = workspace::target()?.join("release/furlong-console");
+    Ok(BUILT.get_or_init(|| program).clone())
 }
 
 /// What a program holds.
