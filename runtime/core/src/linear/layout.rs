@@ -154,7 +154,7 @@ impl Interleave {
             Nibbles::Rows => {
                 let rows = self.rows.max(1);
                 let high = row / rows % 2 == 1;
-                let shared = row / (2 * rows) * rows + row % rows;
+                let shared = row / rows / 2 * rows + row % rows;
                 NibblePlace {
                     byte: self.position(shared, place, 2 * row_bytes),
                     shift: if high { 4 } else { 0 },
