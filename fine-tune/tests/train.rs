@@ -477,6 +477,13 @@ fn a_vulkan_device_gives_the_losses_of_the_processor() {
             "{processor} {vulkan}"
         );
     }
+
+    // Vulkan keeps bf16 but doesn't compute in it: better refused than slow.
+    let line = format!("{NEW_MODEL} --out bf16 --device gpu --precision bf16 --max-steps 1");
+    let mut command = tool(home.path(), &line);
+    command.env("CUBECL_WGPU_DEFAULT_DEVICE", "Cpu");
+    refusal(&command.output().unwrap());
+    assert!(!home.path().join("bf16/model.safetensors").exists());
 }
 
 #[test]
