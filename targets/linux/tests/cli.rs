@@ -431,6 +431,9 @@ fn perplexity_of_a_model_that_knows_nothing_is_large() {
     assert_eq!(windows, tokens / 64);
     assert_eq!(result["scored"].as_u64().unwrap(), windows * 31);
     assert!(result["perplexity"].as_f64().unwrap() > 20.0);
+    let some = ["--context", "64", "--windows", "2", "--json"];
+    let result = json(&[&arguments[..], &some].concat(), "");
+    assert!(windows > 2 && result["windows"] == 2 && result["tokens"] == 128);
     let short = furlong(&[&arguments[..], &["--context", "512"]].concat(), "");
     assert_eq!(short.status.code(), Some(1));
 }
