@@ -85,15 +85,7 @@ unsafe fn any_tile<const BITS: u8, const TOKENS: usize>(tile: &Tile<'_>) {
                 weights: 8,
                 params: 4,
             };
-            let other_half = Distance {
-                weights: group.weights - half.weights,
-                params: group.params - half.params,
-            };
-            let multipliers = arm_rows::out_to_multipliers(tile);
-            let mut turns = [
-                Turn::within(tile, half, multipliers),
-                Turn::within(tile, other_half, multipliers),
-            ];
+            let mut turns = Turn::by_halves(tile, half, group);
             let turn = ring(&mut turns);
             two_tokens::groups::<BITS>(turn, weights, out, params, x, x_end, codes, params_bytes);
         }

@@ -58,6 +58,20 @@ impl Turn {
         };
         Turn::within(tile, back, multipliers)
     }
+
+    /// Over the halves of groups, where a call takes half a group's rows: `half` on to the second, and so far again that it is `whole`.
+    #[inline(always)]
+    pub(super) fn by_halves(tile: &Tile<'_>, half: Distance, whole: Distance) -> [Turn; 2] {
+        let other_half = Distance {
+            weights: whole.weights - half.weights,
+            params: whole.params - half.params,
+        };
+        let multipliers = out_to_multipliers(tile);
+        [
+            Turn::within(tile, half, multipliers),
+            Turn::within(tile, other_half, multipliers),
+        ]
+    }
 }
 
 /// Makes each turn lead to the next and the last to the first, which is given. It holds as long as the turns stay where they are.
@@ -95,7 +109,7 @@ pub(super) unsafe fn params(tile: &Tile<'_>) -> *const u8 {
 
 /// From a group's results to its multipliers, where there is one tile and they go on alike.
 #[inline(always)]
-pub(super) fn out_to_multipliers(tile: &Tile<'_>) -> usize {
+fn out_to_multipliers(tile: &Tile<'_>) -> usize {
     let multipliers = tile.weights.addr().wrapping_add(tile.shape.multipliers_at);
     multipliers.wrapping_sub(tile.out.addr())
 }

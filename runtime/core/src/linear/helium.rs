@@ -56,15 +56,7 @@ unsafe fn block_tile<
                 weights: 64,
                 params: 8,
             };
-            let other_half = Distance {
-                weights: group.weights - half.weights,
-                params: group.params - half.params,
-            };
-            let multipliers = arm_rows::out_to_multipliers(tile);
-            let mut turns = [
-                Turn::within(tile, half, multipliers),
-                Turn::within(tile, other_half, multipliers),
-            ];
+            let mut turns = Turn::by_halves(tile, half, group);
             let turn = ring(&mut turns);
             two_tokens::groups::<BITS, OFFSET>(turn, x, weights, params, x_end, out, BLOCK);
         }
