@@ -101,7 +101,14 @@ pub fn run(arguments: &TrainArguments) -> Result<ExitCode> {
     );
     bar.set_position(done);
     bar.reset_eta();
-    let summary = run.train(interrupt::requested(), |progress| show(&bar, progress))?;
+    let cancel = interrupt::requested();
+    let mut train = || run.train(cancel, |progress| show(&bar, progress));
+    let summary = match devices.len() {
+        // On a thread of rayon's: from any other one, each operation would be handed over to such a thread and waited for.
+        1 => rayon::scope(|_| train()),
+        // Each device has a thread of its own, and this one waits for them: one of rayon's would be missing then.
+        _ => train(),
+    }?;
     bar.finish_and_clear();
     if arguments.json {
         terminal::show_json(&summary)?;
