@@ -45,9 +45,9 @@ enum Task {
     },
     /// Install what is missing, build everything, run every test on the host and on emulated boards
     Test {
-        /// Run one step (and what it needs)
+        /// Run this step, and others that are named like it
         #[arg(long, value_name = "STEP")]
-        only: Option<String>,
+        only: Vec<String>,
         /// List the steps
         #[arg(long)]
         list: bool,
@@ -95,7 +95,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Flash(options) => return flash::run(&options),
         Task::Demo { prompt } => demo::run(&prompt)?,
         Task::Test { list: true, .. } => test::list()?,
-        Task::Test { only, .. } => test::run(only.as_deref())?,
+        Task::Test { only, .. } => test::run(&only)?,
         Task::Setup => setup::run()?,
         Task::Fetch => fetch::run()?,
         Task::Build { board } => build::run(&board)?,

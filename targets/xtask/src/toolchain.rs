@@ -107,7 +107,7 @@ pub fn bare_metal(subcommand: &str, triple: &str) -> Result<Command> {
     {
         command
             .arg(subcommand)
-            .env("CARGO_TARGET_DIR", workspace::target()?);
+            .env("CARGO_TARGET_DIR", workspace::bare_metal_target()?);
     } else {
         ensure()?;
         command
@@ -116,9 +116,10 @@ pub fn bare_metal(subcommand: &str, triple: &str) -> Result<Command> {
             .env_remove("RUSTC");
         command.args([&format!("+{LINKED}"), subcommand, "-Zbuild-std=core,alloc"]);
         // The fallback is a stable compiler that carries its library's source: building that library is an unstable option.
-        command
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_TARGET_DIR", workspace::target()?.join("cross"));
+        command.env("RUSTC_BOOTSTRAP", "1").env(
+            "CARGO_TARGET_DIR",
+            workspace::bare_metal_target()?.join("cross"),
+        );
     }
     command.args(["--release", "--locked", "--target", triple]);
     Ok(command)
@@ -130,7 +131,8 @@ pub fn bare_metal(subcommand: &str, triple: &str) -> Result<Command> {
 /// # Errors
 /// When there is no such program.
 pub fn keep(board: &str, triple: &str, name: &str) -> Result<PathBuf> {
-    let folders = [workspace::target()?, workspace::target()?.join("cross")];
+    let target = workspace::bare_metal_target()?;
+    let folders = [target.clone(), target.join("cross")];
     let built = folders
         .iter()
         .map(|folder| folder.join(triple).join("release").join(name))

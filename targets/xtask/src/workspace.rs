@@ -36,6 +36,15 @@ pub fn target() -> Result<PathBuf> {
     })
 }
 
+/// Where firmware is built, and what goes with it. Cargo locks a folder while it builds there: in one of its own firmware is built
+/// beside programs for Linux, with which it shares nothing.
+///
+/// # Errors
+/// When run outside the repository.
+pub fn bare_metal_target() -> Result<PathBuf> {
+    Ok(target()?.join("bare-metal"))
+}
+
 /// What is downloaded or built once for all clones: `FURLONG_CACHE`, else `furlong/` under the user's cache folder.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! Builds the programs of targets/firmware.
 
-use super::host_cargo;
 use crate::board::Board;
 use crate::shell::{self, say};
 use crate::{toolchain, workspace};
@@ -10,6 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+const FIRMWARE: &str = "targets/firmware/Cargo.toml";
+const CONSOLE: &str = "targets/firmware/console/Cargo.toml";
 
 /// What is linked into a program.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +64,7 @@ fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
     };
     let mut command = toolchain::bare_metal(subcommand, &board.triple)?;
     command
-        .args(["--manifest-path", "targets/firmware/Cargo.toml"])
+        .args(["--manifest-path", FIRMWARE])
         .env("FURLONG_BOARD", &board.id)
         // Takes the place of what targets/firmware/.cargo/config.toml says for another core.
         .env(
@@ -91,20 +93,31 @@ fn cargo(subcommand: &str, board: &Board, build: &Build) -> Result<Command> {
 /// # Errors
 /// When something is found.
 pub fn lint(board: &Board) -> Result<()> {
-    let manifest = ["--manifest-path", "targets/firmware/Cargo.toml"];
-    let mut format = shell::command("cargo", ["fmt", "--all", "--check"]);
-    shell::quiet(format.args(manifest).current_dir(workspace::root()?))?;
-    shell::quiet(host_cargo("test")?.args(["--package", "furlong-console", "--quiet"]))?;
-    let deny = ["--quiet", "--", "-Dwarnings"];
-    let mut console = host_cargo("clippy")?;
-    console.args(["--package", "furlong-console", "--all-targets"]);
-    shell::quiet(console.args(deny))?;
+    for manifest in [FIRMWARE, CONSOLE] {
+        let mut format = shell::command("cargo", ["fmt", "--check", "--manifest-path", manifest]);
+        shell::quiet(format.current_dir(workspace::root()?))?;
+    }
+    shell::quiet(&mut console_cargo("test")?)?;
+    let deny = ["--", "-Dwarnings"];
+    let mut console = console_cargo("clippy")?;
+    shell::quiet(console.arg("--all-targets").args(deny))?;
     // The fallback toolchain has no clippy.
     if toolchain::has_library(&board.triple) {
         let mut clippy = cargo("clippy", board, &Build::default())?;
-        shell::quiet(clippy.args(["--lib", "--bins", "--examples"]).args(deny))?;
+        clippy.args(["--lib", "--bins", "--examples", "--quiet"]);
+        shell::quiet(clippy.args(deny))?;
     }
     Ok(())
+}
+
+/// This machine's cargo, for the console.
+fn console_cargo(subcommand: &str) -> Result<Command> {
+    let mut command = shell::command("cargo", [subcommand, "--release", "--locked", "--quiet"]);
+    command
+        .args(["--manifest-path", CONSOLE])
+        .current_dir(workspace::root()?)
+        .env("CARGO_TARGET_DIR", workspace::bare_metal_target()?);
+    Ok(command)
 }
 
 /// Builds the decoder of logs, once in a run of this program; gives the program.
@@ -116,8 +129,8 @@ pub fn console() -> Result<PathBuf> {
     if let Some(program) = BUILT.get() {
         return Ok(program.clone());
     }
-    shell::run(host_cargo("build")?.args(["--package", "furlong-console", "--quiet"]))?;
-    let program = workspace::target()?.join("release/furlong-console");
+    shell::run(&mut console_cargo("build")?)?;
+    let program = workspace::bare_metal_target()?.join("release/furlong-console");
     Ok(BUILT.get_or_init(|| program).clone())
 }
 

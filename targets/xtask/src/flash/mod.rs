@@ -10,12 +10,12 @@ pub use firmware::{Build, Contents, lint, program};
 pub use plan::{Planned, Sizes, make as plan};
 
 use crate::board::{Board, Builder, Runner};
-use crate::shell::{self, say};
-use crate::{build, packages, workspace};
+use crate::shell::say;
+use crate::{build, packages};
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// What to flash, and where.
 #[derive(Debug, Args)]
@@ -110,22 +110,4 @@ fn plan_of(board: &Board, options: &Options) -> Result<Planned> {
         tile: options.tile,
     };
     plan(&furlong, board, options.model.as_deref(), sizes, &board.id)
-}
-
-/// This machine's cargo, for the parts of the firmware's workspace that run here.
-fn host_cargo(subcommand: &str) -> Result<Command> {
-    let mut command = shell::command(
-        "cargo",
-        [
-            subcommand,
-            "--release",
-            "--locked",
-            "--manifest-path",
-            "targets/firmware/Cargo.toml",
-        ],
-    );
-    command
-        .current_dir(workspace::root()?)
-        .env("CARGO_TARGET_DIR", workspace::target()?);
-    Ok(command)
 }

@@ -8,7 +8,7 @@ use super::report::Outcome;
 use crate::board::{Board, Runner};
 use crate::flash::{self, Sizes};
 use crate::models::{self, Base};
-use crate::{build, packages, workspace};
+use crate::{packages, workspace};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::fs;
@@ -34,7 +34,7 @@ const LONG: Sizes = Sizes {
 /// one, and a plan that is cut and flipped at every byte.
 pub fn run() -> Result<Outcome> {
     packages::ensure(&[packages::EMULATORS])?;
-    let furlong = build::furlong(&host::BUILDER)?;
+    let furlong = host::furlong()?;
     let commands = fs::read_to_string(workspace::root()?.join(COMMANDS))
         .with_context(|| format!("reading {COMMANDS}"))?;
     let commands: Vec<HandWritten> = commands
@@ -80,7 +80,7 @@ pub fn run() -> Result<Outcome> {
 
 /// SmolLM2 on a board with room for its plan of a hundred megabytes.
 fn smollm2(furlong: &Path) -> Result<Outcome> {
-    let model = models::export(&models::exporter(&host::BUILDER)?, Base::SmolLm2, "q4")?;
+    let model = models::export(&host::exporter()?, Base::SmolLm2, "q4")?;
     let board = Board::load(LARGE_BOARD)?;
     let prompts = [QUESTION.to_owned()];
     let expected = expected(furlong, Some(&model), QUESTION_SIZES, &prompts)?;

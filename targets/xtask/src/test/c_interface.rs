@@ -6,7 +6,7 @@ use super::host;
 use super::report::Outcome;
 use crate::board::Board;
 use crate::flash::{self, Contents, Sizes};
-use crate::{bare_metal, build, packages, shell, toolchain, workspace};
+use crate::{bare_metal, packages, shell, toolchain, workspace};
 use anyhow::{Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub fn run() -> Result<Outcome> {
             "--check",
         ])
         .current_dir(&folder)
-        .env("CARGO_TARGET_DIR", workspace::target()?);
+        .env("CARGO_TARGET_DIR", workspace::bare_metal_target()?);
     shell::quiet(&mut header)?;
     let mut all = Outcome::passed();
 
@@ -79,7 +79,7 @@ pub fn run() -> Result<Outcome> {
     }
 
     // The last library is the built-in model's.
-    let furlong = build::furlong(&host::BUILDER)?;
+    let furlong = host::furlong()?;
     let plan = flash::plan(&furlong, &board, None, SIZES, "built-in-c")?;
     let program = example(&folder, &library, &plan.file)?;
     let said = shell::capture(&mut bare_metal::command(&board, &program, "answer", None)?)?;

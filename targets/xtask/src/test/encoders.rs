@@ -7,7 +7,7 @@ use super::report::Outcome;
 use crate::board::Board;
 use crate::flash::{self, Build};
 use crate::models::{self, Base};
-use crate::{build, packages, shell, workspace};
+use crate::{packages, shell, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::fs;
@@ -35,7 +35,7 @@ const ROUNDED: f32 = 0.1;
 /// Runs all that.
 pub fn boards() -> Result<Outcome> {
     packages::ensure(&[packages::EMULATORS])?;
-    let furlong = build::furlong(&host::BUILDER)?;
+    let furlong = host::furlong()?;
     let mut all = Outcome::default();
     let mut add = |what: &str, checked: Result<()>| {
         all.add(match checked.with_context(|| what.to_owned()) {
@@ -51,7 +51,7 @@ pub fn boards() -> Result<Outcome> {
 }
 
 fn sentences(furlong: &Path) -> Result<()> {
-    let model = models::export(&models::exporter(&host::BUILDER)?, Base::MiniLm, "q8")?;
+    let model = models::export(&host::exporter()?, Base::MiniLm, "q8")?;
     let mut embed = Command::new(furlong);
     embed.args(["embed", "--json", "--model"]).arg(&model);
     let expected: Embeddings = serde_json::from_str(&shell::capture(embed.args(SENTENCES))?)?;

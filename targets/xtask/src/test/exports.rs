@@ -28,7 +28,7 @@ const WEIGHTS: [&str; 4] = ["f32", "f16", "q8", "q4"];
 /// # Errors
 /// When an export fails, or the script ends before it has checked anything.
 pub fn check() -> Result<Outcome> {
-    let exporter = models::exporter(&host::BUILDER)?;
+    let exporter = host::exporter()?;
     let mut arguments = Vec::new();
     for (base, weights) in REAL {
         let folder = models::export(&exporter, base, weights)?;

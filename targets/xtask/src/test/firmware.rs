@@ -8,7 +8,7 @@ use super::host;
 use super::report::Outcome;
 use crate::board::{Board, Runner};
 use crate::flash::{self, Build, Contents, Planned, Sizes};
-use crate::{build, fetch, models, packages, shell, workspace};
+use crate::{fetch, models, packages, shell, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::fs;
@@ -67,7 +67,7 @@ fn prompts() -> Vec<String> {
 pub fn boards() -> Result<Outcome> {
     packages::ensure(&[packages::EMULATORS])?;
     flash::lint(&Board::load(REFERENCE)?)?;
-    let furlong = build::furlong(&host::BUILDER)?;
+    let furlong = host::furlong()?;
     let prompts = prompts();
     let mut all = Outcome::passed();
     let mut add = |checked: Result<Outcome>| match checked {
@@ -121,7 +121,7 @@ pub fn boards() -> Result<Outcome> {
 
 /// The small model as an ONNX folder.
 pub(super) fn export(weights: &str) -> Result<PathBuf> {
-    let exporter = models::exporter(&host::BUILDER)?;
+    let exporter = host::exporter()?;
     let folder = models::folder()?.join(format!("tiny-{weights}"));
     let stamp = folder.with_extension("made-by.txt");
     let made_by = fetch::digest(&exporter)?;

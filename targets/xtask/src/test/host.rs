@@ -2,9 +2,11 @@
 
 use super::report::{self, Outcome};
 use crate::board::{Builder, TRAINING};
-use crate::{packages, test, toolchain, workspace};
+use crate::{models, packages, test, toolchain, workspace};
 use anyhow::Result;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// What all steps build with: so nothing is built twice.
 pub const BUILDER: Builder = Builder::HostWithTraining;
@@ -60,6 +62,34 @@ pub fn no_std() -> Result<Outcome> {
             "--no-default-features",
         ]),
     )
+}
+
+/// Builds what [`tests`] runs and what other steps run.
+pub fn build() -> Result<Outcome> {
+    BUILDER.programs("test", &["--no-run"])?;
+    furlong()?;
+    exporter()?;
+    Ok(Outcome::passed())
+}
+
+/// `furlong` for this machine. Cargo is asked once in a run: another step's build would let it wait.
+pub fn furlong() -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    once(&BUILT, || crate::build::furlong(&BUILDER))
+}
+
+/// `fine-tune` for this machine, in the same way.
+pub fn exporter() -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    once(&BUILT, || models::exporter(&BUILDER))
+}
+
+fn once(built: &OnceLock<PathBuf>, build: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    if let Some(program) = built.get() {
+        return Ok(program.clone());
+    }
+    let program = build()?;
+    Ok(built.get_or_init(|| program).clone())
 }
 
 /// Every crate's tests.

@@ -6,7 +6,7 @@ use super::{exports, host};
 use crate::board::Board;
 use crate::models::{self, Base};
 use crate::shell::{self, say};
-use crate::{build, fetch, python, workspace};
+use crate::{fetch, python, workspace};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::fs;
@@ -26,7 +26,7 @@ pub fn environment(command: &mut Command) -> Result<()> {
 
 /// Fetches and exports the models, and lets ONNX Runtime say what it makes of them.
 pub fn prepare() -> Result<Outcome> {
-    let exporter = models::exporter(&host::BUILDER)?;
+    let exporter = host::exporter()?;
     let decoder = models::export(&exporter, Base::SmolLm2, "f32")?;
     models::export(&exporter, Base::SmolLm2, "q8")?;
     models::export(&exporter, Base::SmolLm2, "q4")?;
@@ -88,8 +88,8 @@ pub fn aarch64() -> Result<Outcome> {
 
 /// Perplexity of the quantised models against that of f32.
 pub fn perplexity() -> Result<Outcome> {
-    let exporter = models::exporter(&host::BUILDER)?;
-    let program = build::furlong(&host::BUILDER)?;
+    let exporter = host::exporter()?;
+    let program = host::furlong()?;
     let text = fetch::english_text()?;
     let mut all = Outcome::passed();
     let windows = Some(PERPLEXITY_WINDOWS);

@@ -1,6 +1,6 @@
 //! Outcomes of steps: how tests are counted, kept in log files, and summed up.
 
-use crate::shell::{self, say};
+use crate::shell;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -122,30 +122,27 @@ fn counts(line: &str) -> Option<(usize, usize)> {
     Some((parts.next()??, parts.next()??))
 }
 
-/// Says how one step ended.
+/// Says how one step ended, in one piece: another step may be saying something, too.
 pub fn show_step(step: &Finished) {
-    for note in &step.outcome.notes {
-        println!("    {note}");
-    }
-    let word = if step.outcome.failed == 0 {
-        "ok"
-    } else {
-        "FAILED"
-    };
-    let Outcome { passed, failed, .. } = step.outcome;
-    say(format!(
-        "test: {} {word}: {passed} passed, {failed} failed, {:.0} s",
+    let Outcome {
+        passed,
+        failed,
+        notes,
+    } = &step.outcome;
+    let notes: String = notes.iter().map(|note| format!("    {note}\n")).collect();
+    let word = if *failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "{notes}xtask: test: {} {word}: {passed} passed, {failed} failed, {:.0} s",
         step.name,
         step.time.as_secs_f64()
-    ));
+    );
 }
 
-/// The summing up.
+/// The summing up of what took `total` together.
 ///
 /// # Errors
 /// When anything failed.
-pub fn show_all(steps: &[Finished]) -> Result<()> {
-    let total = steps.iter().map(|step| step.time).sum::<Duration>();
+pub fn show_all(steps: &[Finished], total: Duration) -> Result<()> {
     println!("\n{:15} {:>7} {:>7} {:>7}", "step", "passed", "failed", "s");
     for step in steps {
         let Outcome { passed, failed, .. } = step.outcome;
