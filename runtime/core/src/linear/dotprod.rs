@@ -3,7 +3,7 @@
 //! The activations of four columns are one lane of a register, chosen by the instruction, so nothing is
 //! copied about, and a record brings what the sums start at. One token takes the four groups of four rows of a tile side
 //! by side, which shares its record; more tokens take them one after the other, with the sums of up to sixteen
-//! tokens in registers, which shares the unpacked weights.
+//! tokens in registers, which shares the unpacked weights, and further groups of tokens find these in a [panel](super::panel).
 //!
 //! Two groups of rows share the bytes of 4-bit codes ([`Nibbles::Rows`](super::layout::Nibbles::Rows)). One token multiplies the
 //! bytes as they are and once more without the high codes: the difference of both sums is 16 times that of the high
@@ -21,7 +21,7 @@ mod steps;
 pub(super) use one_token::one_token;
 
 use super::activations::Order;
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, TileFn, implementations};
 use super::layout::{Interleave, part_of};
 use super::neon::dense_tile;
 
@@ -32,6 +32,7 @@ implementations! {
     Order::Started { middle: if BITS == 4 { 8 } else { 0 } },
     tokens: [16, 8, 4, 2, 1],
     takes_runs: true,
+    all_groups: all_groups,
 }
 
 /// # Safety
@@ -86,10 +87,19 @@ unsafe fn group_of_rows<
     // SAFETY: the caller's promise.
     unsafe {
         if BLOCK > part_of(BLOCK) {
-            parts::many_tokens::<BITS, BLOCK, OFFSET, TOKENS, HIGH>(tile, group);
+            parts::several_tokens::<BITS, BLOCK, OFFSET, TOKENS, HIGH>(tile, group);
         } else {
-            one_part::many_tokens::<BITS, BLOCK, OFFSET, TOKENS, HIGH>(tile, group);
+            one_part::several_tokens::<BITS, BLOCK, OFFSET, TOKENS, HIGH>(tile, group);
         }
+    }
+}
+
+/// Codes of 8 bits need no unpacking, and the sums of large blocks leave no registers.
+const fn all_groups<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Option<TileFn> {
+    if BITS == 8 || BLOCK > part_of(BLOCK) {
+        None
+    } else {
+        Some(one_part::many_tokens::<BITS, BLOCK, OFFSET>)
     }
 }
 

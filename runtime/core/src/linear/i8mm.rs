@@ -10,15 +10,16 @@
 //!
 //! Assembler for the reasons given there.
 
-mod panel;
+mod pairs;
 
 use super::activations::Order;
 use super::dotprod::{self, codes_at, one_token, part_bytes};
-use super::kernel::{Tile, implementations};
+use super::kernel::{Tile, TileFn, implementations};
 use super::layout::{Interleave, part_of};
 use super::neon::dense_tile;
+use super::panel::{self, FILL, ONES, Part, READ};
 use core::arch::asm;
-use panel::{PANEL_BLOCKS, Panel, load_block, unpack_block};
+use pairs::{load_block, unpack_block};
 
 implementations! {
     quantised: "neon-i8mm",
@@ -27,7 +28,7 @@ implementations! {
     Order::StartedPairs { middle: if BITS == 4 { 8 } else { 0 } },
     tokens: [12, 8, 4, 2, 1],
     takes_runs: true,
-    all_groups: many_tokens,
+    all_groups: all_groups,
 }
 
 /// # Safety
@@ -46,90 +47,22 @@ unsafe fn block_tile<
         match TOKENS {
             1 => one_token::<BITS, BLOCK, OFFSET>(tile),
             2 => dotprod::block_tile::<BITS, BLOCK, OFFSET, 2>(tile),
+            // No code for these: `LinearKernel::select` takes the `sdot` kernel.
+            _ if BLOCK > part_of(BLOCK) => {}
             _ => many_tokens::<BITS, BLOCK, OFFSET>(tile),
         }
     }
 }
 
-/// Some blocks of a tile.
-struct Part<'a> {
-    tile: &'a Tile<'a>,
-    first_block: usize,
-    blocks: usize,
-}
-
-/// All groups of more than two tokens.
-///
-/// # Safety
-/// See [`super::kernel::TileFn`]; the tokens are some such groups.
-#[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn many_tokens<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(tile: &Tile<'_>) {
+const fn all_groups<const BITS: u8, const BLOCK: usize, const OFFSET: bool>() -> Option<TileFn> {
     if BLOCK > part_of(BLOCK) {
-        // No code for these: `LinearKernel::select` takes the `sdot` kernel.
-        return;
-    }
-    // A copy stays in registers: for all the compiler knows, the assembler changes what lies in memory.
-    let shape = *tile.shape;
-    let tile = &Tile {
-        shape: &shape,
-        ..*tile
-    };
-    let mut panel = Panel::new();
-    let panel = panel.as_mut_ptr();
-    for group in 0..4 {
-        for first_block in (0..shape.blocks).step_by(PANEL_BLOCKS) {
-            let part = Part {
-                tile,
-                first_block,
-                blocks: PANEL_BLOCKS.min(shape.blocks - first_block),
-            };
-            // SAFETY: the caller's promise; the part is within the tile and no larger than a panel.
-            unsafe {
-                if BITS == 4 && group % 2 == 1 {
-                    groups::<BITS, BLOCK, OFFSET, true>(&part, group, panel);
-                } else {
-                    groups::<BITS, BLOCK, OFFSET, false>(&part, group, panel);
-                }
-            }
-        }
+        None
+    } else {
+        Some(many_tokens::<BITS, BLOCK, OFFSET>)
     }
 }
 
-/// Four rows of a part by all groups of tokens. `HIGH` where their codes are the high ones of their bytes.
-///
-/// # Safety
-/// See [`super::kernel::TileFn`]; `panel` has room for the part.
-#[inline]
-#[target_feature(enable = "neon,i8mm")]
-unsafe fn groups<const BITS: u8, const BLOCK: usize, const OFFSET: bool, const HIGH: bool>(
-    part: &Part<'_>,
-    group: usize,
-    panel: *mut u8,
-) {
-    macro_rules! group_of {
-        ($tokens:literal, $first:expr) => {{
-            // SAFETY: the caller's promise; as many tokens are left, and the first of several groups fills the panel.
-            unsafe {
-                if $first > 0 {
-                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, READ>(part, group, $first, panel);
-                } else if part.tile.tokens > $tokens {
-                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, FILL>(part, group, 0, panel);
-                } else {
-                    token_pairs::<BITS, BLOCK, OFFSET, HIGH, $tokens, NONE>(part, group, 0, panel);
-                }
-            }
-            $tokens
-        }};
-    }
-    let mut first = 0;
-    while first < part.tile.tokens {
-        first += match part.tile.tokens - first {
-            12.. => group_of!(12, first),
-            8.. => group_of!(8, first),
-            _ => group_of!(4, first),
-        };
-    }
-}
+panel::many_tokens!(features: "neon,dotprod,i8mm", token_pairs, tokens: [12, 8, 4]);
 
 /// Loads what a pair of tokens' results were before this part.
 macro_rules! load_pair {
@@ -247,15 +180,10 @@ macro_rules! each_pair {
     };
 }
 
-/// What [`token_pairs`] does with the panel: unpack weights without it, fill it on the way, or read what it was filled with.
-const NONE: u8 = 0;
-const FILL: u8 = 1;
-const READ: u8 = 2;
-
 /// Four rows of a part by a group of `TOKENS` tokens, from token `first` on.
 ///
 /// # Safety
-/// As [`groups`]; `TOKENS` is even and at most 12, and the group is there.
+/// As [`token_groups`]; `TOKENS` is even and at most 12, and the group is there.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
 unsafe fn token_pairs<
@@ -271,11 +199,7 @@ unsafe fn token_pairs<
     first: usize,
     panel: *mut u8,
 ) {
-    let Part {
-        tile,
-        first_block,
-        blocks,
-    } = *part;
+    let (tile, first_block) = (part.tile, part.first_block);
     let shape = tile.shape;
     let record = const { Order::StartedPairs { middle: 0 }.record_bytes(BLOCK) };
     let activations = (first * shape.blocks + first_block * TOKENS) * record;
@@ -286,7 +210,6 @@ unsafe fn token_pairs<
     } else {
         part_bytes(BITS, BLOCK)
     };
-    let last = first_block + blocks == shape.blocks;
     // SAFETY: all addresses are within the tile, the panel, the activations and the output, by the shape.
     unsafe {
         let out = tile.out.add(first * tile.out_stride + group * 4);
@@ -318,14 +241,14 @@ unsafe fn token_pairs<
             w = inout(reg) tile.weights.add(codes) => _,
             p = inout(reg) tile.weights.add(shape.params_at + params) => _,
             panel = inout(reg) panel => _,
-            blocks = inout(reg) blocks => _,
+            blocks = inout(reg) part.blocks => _,
             begun = in(reg) first_block,
             step = in(reg) step,
             // From the last registers of one block's codes to the next block's.
             rest = in(reg) part_bytes(BITS, BLOCK) - step,
             params = in(reg) shape.params_bytes,
             // Results that aren't complete stay as they are.
-            multipliers = in(reg) if last { multipliers.cast() } else { ONES.as_ptr() },
+            multipliers = in(reg) if part.is_last() { multipliers.cast() } else { ONES.as_ptr() },
             out = inout(reg) out => _,
             from = out(reg) _,
             stride = in(reg) tile.out_stride * 4,
@@ -348,6 +271,3 @@ unsafe fn token_pairs<
         );
     }
 }
-
-/// Multipliers that change nothing.
-static ONES: [f32; 4] = [1.0; 4];

@@ -70,7 +70,8 @@ impl Implementation {
 
 /// Defines `implementation(format)` from an instruction set's tile functions,
 /// `block_tile<BITS, BLOCK, OFFSET, TOKENS>` and `dense_tile<BYTES, TOKENS>`. Block tiles take groups of 8, 4, 2 and
-/// 1 tokens, or those that are named; `all_groups` names a `<BITS, BLOCK, OFFSET>`.
+/// 1 tokens, or those that are named; `all_groups` names a constant
+/// function `<BITS, BLOCK, OFFSET>` that gives [`Implementation::all_groups`].
 macro_rules! implementations {
     (quantised: $isa:literal, dense: $dense:literal, $interleave:expr, $order:expr $(,)?) => {
         $crate::linear::kernel::implementations! {
@@ -137,7 +138,7 @@ macro_rules! implementations {
                     let mut _all: Option<$crate::linear::kernel::TileFn> = None;
                     $(
                         if $crate::Feature::of_bits(BITS).is_built() {
-                            _all = Some($all_groups::<BITS, BLOCK, OFFSET>);
+                            _all = $all_groups::<BITS, BLOCK, OFFSET>();
                         }
                     )?
                     _all

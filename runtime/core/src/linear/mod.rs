@@ -39,6 +39,8 @@ mod layout;
 mod neon;
 mod pack;
 mod packed;
+#[cfg(target_arch = "aarch64")]
+mod panel;
 #[cfg(arm_dsp)]
 mod quantise_arm_dsp;
 #[cfg(arm_helium)]

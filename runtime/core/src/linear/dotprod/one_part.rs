@@ -3,19 +3,64 @@
 use super::super::activations::Order;
 use super::super::kernel::Tile;
 use super::super::layout::{PARAM_BYTES, part_of};
+use super::super::panel::{self, FILL, NONE, ONES, Part, READ};
 use super::steps::{
-    add_block, codes_of_group, mask_of_group, params_of_group, sixteen_columns, store_results,
-    zero_results,
+    add_block, codes_of_group, each_token, mask_of_group, params_of_group, sixteen_columns,
+    store_results, zero_results,
 };
 use super::{codes_at, part_bytes};
 use core::arch::asm;
+use core::ptr;
 
-/// One block of [`many_tokens`].
+panel::many_tokens!(features: "neon,dotprod", some_tokens, tokens: [16, 8, 4, 2]);
+
+/// Keeps a block's codes, scales and offsets in the panel.
+macro_rules! keep_unpacked {
+    () => {
+        concat!(
+            "st1 {{v4.16b-v7.16b}}, [{panel}], #64\n",
+            ".if {part} == 32\n",
+            "st1 {{v8.16b-v11.16b}}, [{panel}], #64\n",
+            ".endif\n",
+            ".if {offset}\n",
+            "st1 {{v12.4s, v13.4s}}, [{panel}], #32\n",
+            ".else\n",
+            "st1 {{v12.4s}}, [{panel}], #16\n",
+            ".endif\n",
+        )
+    };
+}
+
+/// Loads what [`keep_unpacked`] kept.
+macro_rules! load_unpacked {
+    () => {
+        concat!(
+            "ld1 {{v4.16b-v7.16b}}, [{panel}], #64\n",
+            ".if {part} == 32\n",
+            "ld1 {{v8.16b-v11.16b}}, [{panel}], #64\n",
+            ".endif\n",
+            ".if {offset}\n",
+            "ld1 {{v12.4s, v13.4s}}, [{panel}], #32\n",
+            ".else\n",
+            "ld1 {{v12.4s}}, [{panel}], #16\n",
+            ".endif\n",
+        )
+    };
+}
+
+/// One block of [`some_tokens`].
 macro_rules! block_of_many_tokens {
     () => {
         concat!(
+            ".if {read}\n",
+            load_unpacked!(),
+            ".else\n",
             codes_of_group!(),
             params_of_group!(),
+            ".if {fill}\n",
+            keep_unpacked!(),
+            ".endif\n",
+            ".endif\n",
             ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n",
             ".if \\n < 16 + {tokens}\n",
             // v0: what the sum starts at, then the sum; v1, v2: activations; v3: d, d * Σq.
@@ -36,13 +81,13 @@ macro_rules! block_of_many_tokens {
     };
 }
 
-/// Four rows by several tokens.
+/// Four rows by `TOKENS` tokens, without a panel.
 ///
 /// # Safety
 /// As [`super::group_of_rows`].
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn many_tokens<
+pub(super) unsafe fn several_tokens<
     const BITS: u8,
     const BLOCK: usize,
     const OFFSET: bool,
@@ -52,12 +97,58 @@ pub(super) unsafe fn many_tokens<
     tile: &Tile<'_>,
     group: usize,
 ) {
-    // SAFETY: all addresses are within the tile, the activations and the output, by the shape.
+    let whole = Part {
+        tile,
+        first_block: 0,
+        blocks: tile.shape.blocks,
+    };
+    // SAFETY: the caller's promise.
     unsafe {
+        some_tokens::<BITS, BLOCK, OFFSET, HIGH, TOKENS, NONE>(&whole, group, 0, ptr::null_mut());
+    }
+}
+
+/// Four rows of a part by a group of `TOKENS` tokens, from token `first` on.
+///
+/// # Safety
+/// As [`token_groups`], `panel` is not used if `PANEL` is [`NONE`]; `TOKENS` is at most 16, and the group is there.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn some_tokens<
+    const BITS: u8,
+    const BLOCK: usize,
+    const OFFSET: bool,
+    const HIGH: bool,
+    const TOKENS: usize,
+    const PANEL: u8,
+>(
+    part: &Part<'_>,
+    group: usize,
+    first: usize,
+    panel: *mut u8,
+) {
+    let (tile, first_block) = (part.tile, part.first_block);
+    let shape = tile.shape;
+    let record = const { Order::Started { middle: 0 }.record_bytes(BLOCK) };
+    let activations = (first * shape.blocks + first_block * TOKENS) * record;
+    let codes = first_block * part_bytes(BITS, BLOCK) + codes_at(BITS, BLOCK, group);
+    let params = first_block * shape.params_bytes + group * if OFFSET { 16 } else { 8 };
+    // SAFETY: all addresses are within the tile, the panel, the activations and the output, by the shape.
+    unsafe {
+        let out = tile.out.add(first * tile.out_stride + group * 4);
+        let multipliers = tile.weights.add(shape.multipliers_at + group * 16);
         asm!(
             // v16 to v31: results of up to sixteen tokens.
+            "cbnz {begun}, 4f",
             zero_results!(),
+            "b 5f",
+            "4:",
+            "mov {from}, {out}",
+            each_token!("ld1 {{v\\n\\().4s}}, [{from}], {stride}\n"),
+            "5:",
+            ".if {read} == 0",
             mask_of_group!(),
+            ".endif",
             // Two blocks at a time: of an odd number, the first time round only the second.
             "tbz {blocks}, #0, 2f",
             "add {blocks}, {blocks}, #1",
@@ -69,19 +160,25 @@ pub(super) unsafe fn many_tokens<
             "subs {blocks}, {blocks}, #2",
             "b.ne 2b",
             store_results!(),
-            x = inout(reg) tile.activations => _,
-            w = inout(reg) tile.weights.add(codes_at(BITS, BLOCK, group)) => _,
-            p = inout(reg) tile.weights.add(tile.shape.params_at + group * if OFFSET { 16 } else { 8 }) => _,
-            blocks = inout(reg) tile.shape.blocks => _,
-            multipliers = in(reg) tile.weights.add(tile.shape.multipliers_at + group * 16),
-            out = inout(reg) tile.out.add(group * 4) => _,
+            x = inout(reg) tile.activations.add(activations) => _,
+            w = inout(reg) tile.weights.add(codes) => _,
+            p = inout(reg) tile.weights.add(shape.params_at + params) => _,
+            panel = inout(reg) panel => _,
+            blocks = inout(reg) part.blocks => _,
+            begun = in(reg) first_block,
+            // Results that aren't complete stay as they are.
+            multipliers = in(reg) if part.is_last() { multipliers.cast() } else { ONES.as_ptr() },
+            out = inout(reg) out => _,
+            from = out(reg) _,
             stride = in(reg) tile.out_stride * 4,
             // From the last registers of one block's codes to the next block's.
             step = in(reg) part_bytes(BITS, BLOCK) - if part_of(BLOCK) == 32 { 64 } else { 0 },
-            record = in(reg) Order::Started { middle: 0 }.record_bytes(BLOCK),
+            record = in(reg) record,
             tokens = const TOKENS,
             bits = const BITS,
             high = const HIGH as u8,
+            fill = const (PANEL == FILL) as u8,
+            read = const (PANEL == READ) as u8,
             part = const part_of(BLOCK),
             offset = const OFFSET as u8,
             param_bytes = const PARAM_BYTES,

@@ -13,13 +13,13 @@ use super::steps::{
 use super::{codes_at, part_bytes};
 use core::arch::asm;
 
-/// [`super::one_part::many_tokens`] for blocks of more than one part.
+/// Four rows by `TOKENS` tokens, at most 16.
 ///
 /// # Safety
 /// As [`super::group_of_rows`].
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) unsafe fn many_tokens<
+pub(super) unsafe fn several_tokens<
     const BITS: u8,
     const BLOCK: usize,
     const OFFSET: bool,
@@ -55,7 +55,7 @@ macro_rules! update_tokens {
 /// `TOKENS` of a group of `all` tokens, from `first` on.
 ///
 /// # Safety
-/// As [`many_tokens`]; `TOKENS` is at most 8, `first + TOKENS` at most `all`.
+/// As [`several_tokens`]; `TOKENS` is at most 8, `first + TOKENS` at most `all`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn some_tokens<

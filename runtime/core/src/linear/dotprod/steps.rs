@@ -97,16 +97,23 @@ macro_rules! add_block {
     };
 }
 
-/// Zeros the results of `{tokens}` tokens, v16 and on.
-macro_rules! zero_results {
-    () => {
+/// Writes out lines for the results of `{tokens}` tokens, v16 and on.
+macro_rules! each_token {
+    ($($line:expr),+) => {
         concat!(
             ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n",
             ".if \\n < 16 + {tokens}\n",
-            "movi v\\n\\().2d, #0\n",
+            $($line,)+
             ".endif\n",
             ".endr\n",
         )
+    };
+}
+
+/// Zeros the results.
+macro_rules! zero_results {
+    () => {
+        $crate::linear::dotprod::steps::each_token!("movi v\\n\\().2d, #0\n")
     };
 }
 
@@ -115,17 +122,15 @@ macro_rules! store_results {
     () => {
         concat!(
             "ldr q0, [{multipliers}]\n",
-            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n",
-            ".if \\n < 16 + {tokens}\n",
-            "fmul v\\n\\().4s, v\\n\\().4s, v0.4s\n",
-            "st1 {{v\\n\\().4s}}, [{out}], {stride}\n",
-            ".endif\n",
-            ".endr\n",
+            $crate::linear::dotprod::steps::each_token!(
+                "fmul v\\n\\().4s, v\\n\\().4s, v0.4s\n",
+                "st1 {{v\\n\\().4s}}, [{out}], {stride}\n"
+            ),
         )
     };
 }
 
 pub(super) use {
-    add_block, codes_of_group, mask_of_group, params_of_group, sixteen_columns, store_results,
-    zero_results,
+    add_block, codes_of_group, each_token, mask_of_group, params_of_group, sixteen_columns,
+    store_results, zero_results,
 };

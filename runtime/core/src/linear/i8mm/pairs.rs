@@ -1,27 +1,6 @@
 //! Four rows of weights as `smmla` reads them, made of those that lie as `sdot` wants them.
-
-use core::mem::MaybeUninit;
-
-/// Blocks of a panel: its four rows take 9 KiB at most, so that a level-1 cache has room for activations too.
-pub(super) const PANEL_BLOCKS: usize = 48;
-
-/// Bytes of a block of a panel: codes of four rows × 32 columns, then scales `[0, 1, 0, 1]`, `[2, 3, 2, 3]` and offsets likewise.
-/// Smaller blocks and those without offsets lie closer together.
-const PANEL_BLOCK_BYTES: usize = 128 + 64;
-
-/// Four rows of unpacked weights.
-#[repr(align(64))]
-pub(super) struct Panel([MaybeUninit<u8>; PANEL_BLOCKS * PANEL_BLOCK_BYTES]);
-
-impl Panel {
-    pub(super) const fn new() -> Panel {
-        Panel([MaybeUninit::uninit(); PANEL_BLOCKS * PANEL_BLOCK_BYTES])
-    }
-
-    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.0.as_mut_ptr().cast()
-    }
-}
+//!
+//! A panel has codes of four rows × 32 columns, then scales `[0, 1, 0, 1]`, `[2, 3, 2, 3]` and offsets likewise.
 
 /// Loads and unpacks a block of a group of rows, and if `{fill}` keeps it in the panel: codes v16 to v23, scales v24, v25, offsets v26, v27.
 macro_rules! unpack_block {
