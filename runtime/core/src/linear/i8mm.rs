@@ -13,11 +13,11 @@
 mod pairs;
 
 use super::activations::Order;
-use super::dotprod::{self, codes_at, one_token, part_bytes};
+use super::dotprod::{self, one_token, part_bytes};
 use super::kernel::{Tile, TileFn, implementations};
 use super::layout::{Interleave, part_of};
 use super::neon::dense_tile;
-use super::panel::{self, FILL, ONES, Part, READ};
+use super::panel::{self, FILL, Part, READ};
 use core::arch::asm;
 use pairs::{load_block, unpack_block};
 
@@ -199,12 +199,7 @@ unsafe fn token_pairs<
     first: usize,
     panel: *mut u8,
 ) {
-    let (tile, first_block) = (part.tile, part.first_block);
-    let shape = tile.shape;
     let record = const { Order::StartedPairs { middle: 0 }.record_bytes(BLOCK) };
-    let activations = (first * shape.blocks + first_block * TOKENS) * record;
-    let codes = first_block * part_bytes(BITS, BLOCK) + codes_at(BITS, BLOCK, group);
-    let params = first_block * shape.params_bytes + group * if OFFSET { 16 } else { 8 };
     let step = if BLOCK == 32 {
         64
     } else {
@@ -212,8 +207,7 @@ unsafe fn token_pairs<
     };
     // SAFETY: all addresses are within the tile, the panel, the activations and the output, by the shape.
     unsafe {
-        let out = tile.out.add(first * tile.out_stride + group * 4);
-        let multipliers = tile.weights.add(shape.multipliers_at + group * 16);
+        let places = part.places::<BITS, BLOCK, OFFSET>(group, first, TOKENS, record);
         asm!(
             // v4 to v15: results of six pairs of tokens.
             "cbnz {begun}, 4f",
@@ -237,21 +231,20 @@ unsafe fn token_pairs<
             "b.ne 2b",
             "ldr q2, [{multipliers}]",
             each_pair!(store_pair),
-            x = inout(reg) tile.activations.add(activations) => _,
-            w = inout(reg) tile.weights.add(codes) => _,
-            p = inout(reg) tile.weights.add(shape.params_at + params) => _,
+            x = inout(reg) places.activations => _,
+            w = inout(reg) places.codes => _,
+            p = inout(reg) places.params => _,
             panel = inout(reg) panel => _,
             blocks = inout(reg) part.blocks => _,
-            begun = in(reg) first_block,
+            begun = in(reg) part.first_block,
             step = in(reg) step,
             // From the last registers of one block's codes to the next block's.
             rest = in(reg) part_bytes(BITS, BLOCK) - step,
-            params = in(reg) shape.params_bytes,
-            // Results that aren't complete stay as they are.
-            multipliers = in(reg) if part.is_last() { multipliers.cast() } else { ONES.as_ptr() },
-            out = inout(reg) out => _,
+            params = in(reg) part.tile.shape.params_bytes,
+            multipliers = in(reg) places.multipliers,
+            out = inout(reg) places.out => _,
             from = out(reg) _,
-            stride = in(reg) tile.out_stride * 4,
+            stride = in(reg) part.tile.out_stride * 4,
             tokens = const TOKENS,
             bits = const BITS,
             block = const BLOCK,

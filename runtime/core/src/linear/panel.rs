@@ -4,6 +4,7 @@
 
 use core::mem::MaybeUninit;
 
+use super::dotprod::{codes_at, part_bytes};
 use super::kernel::Tile;
 
 /// Blocks of a panel: its four rows take 9 KiB at most, so that a level-1 cache has room for activations too.
@@ -19,7 +20,7 @@ pub(super) const FILL: u8 = 1;
 pub(super) const READ: u8 = 2;
 
 /// Multipliers that change nothing: for results that aren't complete.
-pub(super) static ONES: [f32; 4] = [1.0; 4];
+static ONES: [f32; 4] = [1.0; 4];
 
 /// Four rows of unpacked weights.
 #[repr(align(64))]
@@ -42,10 +43,49 @@ pub(super) struct Part<'a> {
     pub blocks: usize,
 }
 
+/// Where things lie that four rows of a part are multiplied from and to.
+pub(super) struct Places {
+    pub activations: *const u8,
+    pub codes: *const u8,
+    pub params: *const u8,
+    pub multipliers: *const f32,
+    pub out: *mut f32,
+}
+
 impl Part<'_> {
-    /// Whether results are complete after it.
-    pub(super) fn is_last(&self) -> bool {
-        self.first_block + self.blocks == self.tile.shape.blocks
+    /// The places of a group of rows by a group of `tokens` tokens, from token `first` on, with records of so many bytes.
+    ///
+    /// # Safety
+    /// The groups are there.
+    #[inline(always)]
+    pub(super) unsafe fn places<const BITS: u8, const BLOCK: usize, const OFFSET: bool>(
+        &self,
+        group: usize,
+        first: usize,
+        tokens: usize,
+        record: usize,
+    ) -> Places {
+        let (tile, shape) = (self.tile, self.tile.shape);
+        let activations = (first * shape.blocks + self.first_block * tokens) * record;
+        let codes = self.first_block * part_bytes(BITS, BLOCK) + codes_at(BITS, BLOCK, group);
+        let params = self.first_block * shape.params_bytes + group * if OFFSET { 16 } else { 8 };
+        let is_last = self.first_block + self.blocks == shape.blocks;
+        // SAFETY: all are within the activations, the tile and the output, by the shape.
+        unsafe {
+            let multipliers = tile.weights.add(shape.multipliers_at + group * 16);
+            Places {
+                activations: tile.activations.add(activations),
+                codes: tile.weights.add(codes),
+                params: tile.weights.add(shape.params_at + params),
+                // Results that aren't complete stay as they are.
+                multipliers: if is_last {
+                    multipliers.cast()
+                } else {
+                    ONES.as_ptr()
+                },
+                out: tile.out.add(first * tile.out_stride + group * 4),
+            }
+        }
     }
 }
 

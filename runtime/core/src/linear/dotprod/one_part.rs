@@ -3,12 +3,12 @@
 use super::super::activations::Order;
 use super::super::kernel::Tile;
 use super::super::layout::{PARAM_BYTES, part_of};
-use super::super::panel::{self, FILL, NONE, ONES, Part, READ};
+use super::super::panel::{self, FILL, NONE, Part, READ};
+use super::part_bytes;
 use super::steps::{
     add_block, codes_of_group, each_token, mask_of_group, params_of_group, sixteen_columns,
     store_results, zero_results,
 };
-use super::{codes_at, part_bytes};
 use core::arch::asm;
 use core::ptr;
 
@@ -127,16 +127,10 @@ unsafe fn some_tokens<
     first: usize,
     panel: *mut u8,
 ) {
-    let (tile, first_block) = (part.tile, part.first_block);
-    let shape = tile.shape;
     let record = const { Order::Started { middle: 0 }.record_bytes(BLOCK) };
-    let activations = (first * shape.blocks + first_block * TOKENS) * record;
-    let codes = first_block * part_bytes(BITS, BLOCK) + codes_at(BITS, BLOCK, group);
-    let params = first_block * shape.params_bytes + group * if OFFSET { 16 } else { 8 };
     // SAFETY: all addresses are within the tile, the panel, the activations and the output, by the shape.
     unsafe {
-        let out = tile.out.add(first * tile.out_stride + group * 4);
-        let multipliers = tile.weights.add(shape.multipliers_at + group * 16);
+        let places = part.places::<BITS, BLOCK, OFFSET>(group, first, TOKENS, record);
         asm!(
             // v16 to v31: results of up to sixteen tokens.
             "cbnz {begun}, 4f",
@@ -160,17 +154,16 @@ unsafe fn some_tokens<
             "subs {blocks}, {blocks}, #2",
             "b.ne 2b",
             store_results!(),
-            x = inout(reg) tile.activations.add(activations) => _,
-            w = inout(reg) tile.weights.add(codes) => _,
-            p = inout(reg) tile.weights.add(shape.params_at + params) => _,
+            x = inout(reg) places.activations => _,
+            w = inout(reg) places.codes => _,
+            p = inout(reg) places.params => _,
             panel = inout(reg) panel => _,
             blocks = inout(reg) part.blocks => _,
-            begun = in(reg) first_block,
-            // Results that aren't complete stay as they are.
-            multipliers = in(reg) if part.is_last() { multipliers.cast() } else { ONES.as_ptr() },
-            out = inout(reg) out => _,
+            begun = in(reg) part.first_block,
+            multipliers = in(reg) places.multipliers,
+            out = inout(reg) places.out => _,
             from = out(reg) _,
-            stride = in(reg) tile.out_stride * 4,
+            stride = in(reg) part.tile.out_stride * 4,
             // From the last registers of one block's codes to the next block's.
             step = in(reg) part_bytes(BITS, BLOCK) - if part_of(BLOCK) == 32 { 64 } else { 0 },
             record = in(reg) record,
