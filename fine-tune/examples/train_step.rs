@@ -42,6 +42,11 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    // On a thread of rayon's, as `fine-tune train` does.
+    rayon::scope(|_| measure(&arguments))
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
     let options = ModelOptions {
         adapter: arguments.lora.map(|r| AdapterSettings {
             r,
