@@ -4,6 +4,7 @@ use crate::board::{Board, Builder};
 use crate::shell::say;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Builds the program for a board and says where it is.
 ///
@@ -36,4 +37,16 @@ pub fn furlong(builder: &Builder) -> Result<PathBuf> {
     Ok(program
         .context("the build gave no program called furlong")?
         .path)
+}
+
+/// What `build` gives, built once in a run of this program.
+///
+/// # Errors
+/// As `build`, which is tried again the next time.
+pub fn once(built: &OnceLock<PathBuf>, build: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    if let Some(program) = built.get() {
+        return Ok(program.clone());
+    }
+    let program = build()?;
+    Ok(built.get_or_init(|| program).clone())
 }

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::shell::{self, say};
-use crate::{toolchain, workspace};
+use crate::{build, toolchain, workspace};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::fs;
@@ -126,12 +126,10 @@ fn console_cargo(subcommand: &str) -> Result<Command> {
 /// When the build fails; its output has been shown by then.
 pub fn console() -> Result<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(program) = BUILT.get() {
-        return Ok(program.clone());
-    }
-    shell::run(&mut console_cargo("build")?)?;
-    let program = workspace::bare_metal_target()?.join("release/furlong-console");
-    Ok(BUILT.get_or_init(|| program).clone())
+    build::once(&BUILT, || {
+        shell::run(&mut console_cargo("build")?)?;
+        Ok(workspace::bare_metal_target()?.join("release/furlong-console"))
+    })
 }
 
 /// What a program holds.

@@ -2,7 +2,7 @@
 
 use super::report::{self, Outcome};
 use crate::board::{Builder, TRAINING};
-use crate::{models, packages, test, toolchain, workspace};
+use crate::{build, models, packages, test, toolchain, workspace};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,21 +75,13 @@ pub fn build() -> Result<Outcome> {
 /// `furlong` for this machine. Cargo is asked once in a run: another step's build would let it wait.
 pub fn furlong() -> Result<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    once(&BUILT, || crate::build::furlong(&BUILDER))
+    build::once(&BUILT, || build::furlong(&BUILDER))
 }
 
 /// `fine-tune` for this machine, in the same way.
 pub fn exporter() -> Result<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    once(&BUILT, || models::exporter(&BUILDER))
-}
-
-fn once(built: &OnceLock<PathBuf>, build: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
-    if let Some(program) = built.get() {
-        return Ok(program.clone());
-    }
-    let program = build()?;
-    Ok(built.get_or_init(|| program).clone())
+    build::once(&BUILT, || models::exporter(&BUILDER))
 }
 
 /// Every crate's tests.
