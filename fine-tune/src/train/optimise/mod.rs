@@ -2,7 +2,8 @@
 //!
 //! 1. [`norm`], [`clip_norm`] and [`clip_value`] look at the gradients of all parameters at once.
 //! 2. A [`Schedule`] gives the learning rate of each step.
-//! 3. The [`Optimiser`] moves each parameter by a rule that its role chooses: AdamW, or Muon for the matrices inside the model.
+//! 3. The [`Optimiser`] moves each parameter by a rule that its role chooses: AdamW, or Muon for the matrices inside the model and
+//!    the factors of an adapter.
 
 mod adamw;
 mod clip;

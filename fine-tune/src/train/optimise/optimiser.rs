@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 
 use super::adamw::Moments;
+use super::muon::orthogonal;
 use super::{AdamW, Muon};
 use crate::error::Fault;
-use crate::train::model::{Gradients, Parameters, Role};
+use crate::train::model::{Gradients, ParameterId, Parameters, Role};
 
-/// Which rule moves the matrices inside the model; everything else is moved by AdamW.
+/// Which rule moves the matrices inside the model and the factors of an adapter; everything else is moved by AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimiserKind {
@@ -22,7 +23,7 @@ pub enum OptimiserKind {
 /// The rules, and what they have in common.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
-    /// Which of them moves the matrices inside the model.
+    /// Which of them moves the matrices inside the model and the factors of an adapter.
     pub kind: OptimiserKind,
     /// AdamW's settings.
     pub adamw: AdamW,
@@ -38,11 +39,33 @@ impl Rules {
     /// The rule that moves parameters of this role.
     fn of(&self, role: Role) -> OptimiserKind {
         match role {
-            Role::Matrix => self.kind,
+            Role::Matrix | Role::AdapterA | Role::AdapterB => self.kind,
             _ => OptimiserKind::Adamw,
         }
     }
+
+    /// The learning rate and the decay of parameters of this role, where those of all others is `rate`.
+    fn rates(&self, role: Role, rate: f64) -> (f64, f64) {
+        let rate = match role {
+            Role::AdapterB => rate * self.lora_plus,
+            _ => rate,
+        };
+        (
+            rate,
+            if role.decays() {
+                self.weight_decay
+            } else {
+                0.0
+            },
+        )
+    }
 }
+
+/// Directions of matrices that Muon moves, by shape.
+type Directions = BTreeMap<[usize; 2], Vec<(ParameterId, Tensor<2>)>>;
+
+/// Numbers of matrices of one shape that are made orthogonal together: enough to keep a device busy, and little beside a model.
+const TOGETHER: usize = 1 << 22;
 
 /// What is remembered of one parameter.
 #[derive(Debug, Clone)]
@@ -78,57 +101,66 @@ impl Optimiser {
     pub fn step(&mut self, parameters: &mut Parameters, mut gradients: Gradients, rate: f64) {
         self.steps += 1;
         let ids: Vec<_> = parameters.trainable().map(|(id, _)| id).collect();
+        let mut directions = Directions::new();
         for id in ids {
             let Some(gradient) = gradients.take(id) else {
                 continue;
             };
-            let (name, role) = (parameters[id].name().to_owned(), parameters[id].role());
-            parameters.update(id, |value| self.moved(name, role, value, gradient, rate));
+            let parameter = &parameters[id];
+            let (name, role) = (parameter.name().to_owned(), parameter.role());
+            let before = self.memory.remove(&name);
+            let memory = match self.rules.of(role) {
+                OptimiserKind::Muon => {
+                    let momentum = match before {
+                        Some(Memory::Muon(momentum)) => Some(*momentum),
+                        _ => None,
+                    };
+                    let (momentum, direction) = self.rules.muon.direction(gradient, momentum);
+                    let dims = direction.dims();
+                    let alike = directions.entry(dims).or_default();
+                    alike.push((id, direction));
+                    if alike.len() * dims[0] * dims[1] >= TOGETHER {
+                        let alike = std::mem::take(alike);
+                        self.along(alike, parameters, rate);
+                    }
+                    Memory::Muon(Box::new(momentum))
+                }
+                OptimiserKind::Adamw => {
+                    let mut moments = match before {
+                        Some(Memory::Adamw(moments)) => Some(*moments),
+                        _ => None,
+                    };
+                    let (rate, decay) = self.rules.rates(role, rate);
+                    let (rule, steps) = (self.rules.adamw, self.steps);
+                    parameters.update(id, |value| {
+                        let (value, after) =
+                            rule.step(value, gradient, moments.take(), steps, rate, decay);
+                        moments = Some(after);
+                        value
+                    });
+                    match moments {
+                        Some(moments) => Memory::Adamw(Box::new(moments)),
+                        None => continue,
+                    }
+                }
+            };
+            self.memory.insert(name, memory);
+        }
+        for alike in directions.into_values() {
+            self.along(alike, parameters, rate);
         }
     }
 
-    fn moved(
-        &mut self,
-        name: String,
-        role: Role,
-        value: Tensor<2>,
-        gradient: Tensor<2>,
-        rate: f64,
-    ) -> Tensor<2> {
-        let rules = self.rules;
-        let decay = if role.decays() {
-            rules.weight_decay
-        } else {
-            0.0
-        };
-        let rate = match role {
-            Role::AdapterB => rate * rules.lora_plus,
-            _ => rate,
-        };
-        let before = self.memory.remove(&name);
-        let (value, memory) = match rules.of(role) {
-            OptimiserKind::Muon => {
-                let momentum = match before {
-                    Some(Memory::Muon(momentum)) => Some(*momentum),
-                    _ => None,
-                };
-                let (value, momentum) = rules.muon.step(value, gradient, momentum, rate, decay);
-                (value, Memory::Muon(Box::new(momentum)))
-            }
-            OptimiserKind::Adamw => {
-                let moments = match before {
-                    Some(Memory::Adamw(moments)) => Some(*moments),
-                    _ => None,
-                };
-                let steps = self.steps;
-                let (value, moments) = rules
-                    .adamw
-                    .step(value, gradient, moments, steps, rate, decay);
-                (value, Memory::Adamw(Box::new(moments)))
-            }
-        };
-        self.memory.insert(name, memory);
-        value
+    /// Moves matrices of one shape along their directions, by Muon.
+    fn along(&self, alike: Vec<(ParameterId, Tensor<2>)>, parameters: &mut Parameters, rate: f64) {
+        if alike.is_empty() {
+            return;
+        }
+        let (ids, directions): (Vec<_>, Vec<_>) = alike.into_iter().unzip();
+        for (id, direction) in ids.into_iter().zip(orthogonal(directions)) {
+            let (rate, decay) = self.rules.rates(parameters[id].role(), rate);
+            parameters.update(id, |value| Muon::moved(value, direction, rate, decay));
+        }
     }
 
     /// All that is remembered, as numbers on the host: with [`restore`](Optimiser::restore) the next step is the same to the bit.

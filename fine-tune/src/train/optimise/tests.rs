@@ -37,7 +37,7 @@ fn numbers(random: &mut Random, count: usize) -> Vec<f32> {
     (0..count).map(number).collect()
 }
 
-/// A parameter of each role, `[3, 5]` or `[1, 5]`.
+/// A parameter of each role: a matrix that is little wider than high, a vector, and the narrow factors of an adapter.
 fn parameters(device: &Device) -> (Parameters, Vec<ParameterId>) {
     let mut random = Random::new(1, 1);
     let mut parameters = Parameters::new(device, Precision::F32);
@@ -46,13 +46,19 @@ fn parameters(device: &Device) -> (Parameters, Vec<ParameterId>) {
         Role::Embedding,
         Role::Vector,
         Role::AdapterA,
+        Role::AdapterA,
         Role::AdapterB,
     ];
-    let ids = roles.into_iter().map(|role| {
-        let shape: &[usize] = if role == Role::Vector { &[5] } else { &[3, 5] };
+    let ids = roles.into_iter().enumerate().map(|(index, role)| {
+        let shape: &[usize] = match role {
+            Role::Vector => &[5],
+            Role::AdapterA => &[2, 9],
+            Role::AdapterB => &[7, 2],
+            _ => &[3, 5],
+        };
         let data = numbers(&mut random, shape.iter().product());
         parameters
-            .add(&format!("{role:?}"), shape, data, role, true)
+            .add(&format!("{role:?} {index}"), shape, data, role, true)
             .unwrap()
     });
     let ids = ids.collect();
@@ -117,13 +123,14 @@ fn parameters_move_as_burns_own_optimisers_move_them() {
                     .build()
             };
             let expected = match (kind, role) {
-                (OptimiserKind::Muon, Role::Matrix) => {
+                (OptimiserKind::Muon, Role::Matrix | Role::AdapterA | Role::AdapterB) => {
                     let muon = MuonConfig::new()
                         .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
                         .with_weight_decay(Some(WeightDecayConfig {
                             penalty: DECAY as f32,
                         }));
-                    oracle(&muon.build(), value, RATE, gradient)
+                    let faster = if role == Role::AdapterB { 4.0 } else { 1.0 };
+                    oracle(&muon.build(), value, faster * RATE, gradient)
                 }
                 (_, Role::Vector) => oracle(&adamw(0.0), value, RATE, gradient),
                 (_, Role::AdapterB) => oracle(&adamw(DECAY), value, 4.0 * RATE, gradient),
