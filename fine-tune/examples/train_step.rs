@@ -10,13 +10,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
 use clap::Parser;
 use furlong_fine_tune::architecture::Architecture;
 use furlong_fine_tune::architecture::config::SentenceHead;
 use furlong_fine_tune::checkpoint::Checkpoint;
 use furlong_fine_tune::train::adapter::AdapterSettings;
 use furlong_fine_tune::train::model::{Batch, Gradients, Model, ModelOptions};
+use furlong_fine_tune::train::run::{DeviceKind, Job, Replicas, devices};
 use serde_json::{Value, json};
 
 #[derive(Parser)]
@@ -38,6 +38,9 @@ struct Arguments {
     tokens: usize,
     #[arg(long, default_value_t = 10)]
     steps: usize,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
 }
 
 fn main() -> Result<()> {
@@ -56,8 +59,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         recompute: arguments.recompute,
         ..ModelOptions::default()
     };
-    let device = Device::flex();
-    let mut model = match shape(&arguments.model) {
+    let device = devices(arguments.device, 1)?.remove(0);
+    let model = match shape(&arguments.model) {
         Some(config) => {
             let path = Path::new(&arguments.model);
             let architecture = Architecture::from_config(path, &config, SentenceHead::NONE)?;
@@ -76,17 +79,19 @@ fn measure(arguments: &Arguments) -> Result<()> {
                 .collect()
         })
         .collect();
-    let batch = Batch::of_sequences(&sequences)?;
+    let job = Job::without_dropout((Batch::of_sequences(&sequences)?, None));
+    let mut replicas = Replicas::new(model, Vec::new(), 1.0);
     let (mut wall, mut cpu, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..=arguments.steps {
         let (start, cpu_start) = (Instant::now(), cpu_time()?);
         let mut gradients = Gradients::new();
-        let loss = model.backward(&batch, None, &mut gradients)?;
+        let loss = replicas.backward(std::slice::from_ref(&job), &mut gradients)?;
         let rate = -0.01 / loss.weight;
         let ids: Vec<_> = gradients.iter().map(|(id, _)| id).collect();
         for id in ids {
             if let Some(gradient) = gradients.take(id) {
-                model
+                replicas
+                    .first_mut()
                     .parameters_mut()
                     .update(id, |value| value + gradient * rate);
             }

@@ -487,7 +487,7 @@ fn a_vulkan_device_gives_the_losses_of_the_processor() {
 }
 
 #[test]
-fn batches_added_up_or_shared_by_devices_are_one_large_batch() {
+fn batches_added_up_or_shared_by_devices_or_threads_are_one_large_batch() {
     let home = home();
     // Examples have unlike numbers of targets, so a mean of means would differ.
     let long = "{\"prompt\":\"x\",\"completion\":\"a much longer answer than the others\"}\n";
@@ -505,7 +505,12 @@ fn batches_added_up_or_shared_by_devices_are_one_large_batch() {
     assert_eq!(large.len(), 10);
     let parts = "--batch-size 4 --accumulate 3 --threads 1";
     let shared = format!("{parts} --devices 2");
-    for (out, size) in [("parts", parts), ("shared", shared.as_str())] {
+    let threads = "--batch-size 12 --threads 5";
+    for (out, size) in [
+        ("parts", parts),
+        ("shared", shared.as_str()),
+        ("threads", threads),
+    ] {
         let other = train(out, size);
         assert_eq!(other.len(), 10);
         for (large, other) in large.iter().zip(&other) {

@@ -6,7 +6,11 @@
     python train_step.py tiny --against ../../target/release/examples/train_step --rounds 5
 runs both in turns, each in a process of its own, and prints medians and the ratio.
 
-Needs torch 2.9.1, transformers 5.23.0 and peft 0.21.2 in an environment of its own; no test needs them.
+    python train_step.py smollm2 --lora 8 --device cuda --against … --against-device gpu
+does so on a graphics card: PyTorch by way of CUDA, ours by way of Vulkan. Memory is then the card's, which nothing else should use.
+
+Needs torch 2.9.1, transformers 5.23.0 and peft 0.21.2 in an environment of its own, on a graphics card nvidia-ml-py too; no test
+needs them.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 SHAPES = {
@@ -53,6 +58,8 @@ def step_times(arguments):
     else:
         model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     model.config.use_cache = False
+    device = torch.device(arguments.device)
+    model.to(device)
     if arguments.lora:
         from peft import LoraConfig, get_peft_model
 
@@ -63,14 +70,15 @@ def step_times(arguments):
             target_modules="all-linear",
             use_dora=arguments.dora,
         )
-        model = get_peft_model(model, lora)
+        model = get_peft_model(model, lora).to(device)
     model.train()
     if arguments.recompute:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable()
     vocabulary = model.config.vocab_size
     ids = torch.tensor(
-        [[(i * 7919 + row * 104_729) % vocabulary for i in range(arguments.tokens)] for row in range(arguments.batch)]
+        [[(i * 7919 + row * 104_729) % vocabulary for i in range(arguments.tokens)] for row in range(arguments.batch)],
+        device=device,
     )
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(trained, lr=0.01)
@@ -95,22 +103,50 @@ def step_times(arguments):
     }
 
 
+class Card:
+    """Watches how much of the first card's memory is used, beyond what was used at the start."""
+
+    def __init__(self):
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.used = lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used >> 20
+        self.start = self.peak = self.used()
+        self.done = threading.Event()
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+
+    def watch(self):
+        while not self.done.wait(0.02):
+            self.peak = max(self.peak, self.used())
+
+    def peak_mib(self):
+        self.done.set()
+        self.watcher.join()
+        return self.peak - self.start
+
+
 def in_turns(arguments):
     shared = [arguments.model, "--batch", str(arguments.batch), "--tokens", str(arguments.tokens)]
     shared += ["--steps", str(arguments.steps)]
     shared += ["--lora", str(arguments.lora)] if arguments.lora else []
     shared += ["--dora"] * arguments.dora + ["--recompute"] * arguments.recompute
     threads = str(arguments.threads)
+    cards = arguments.device != "cpu"
     environment = os.environ | {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     commands = {
-        "furlong": [arguments.against, *shared],
-        "torch": [sys.executable, __file__, *shared, "--threads", threads],
+        "furlong": [arguments.against, *shared, "--device", arguments.against_device or arguments.device],
+        "torch": [sys.executable, __file__, *shared, "--threads", threads, "--device", arguments.device],
     }
     found = {name: [] for name in commands}
     for _ in range(arguments.rounds):
         for name, command in commands.items():
-            output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+            card = Card() if cards else None
+            output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
             found[name].append(json.loads(output.splitlines()[-1]))
+            if card:
+                found[name][-1]["peak_mib"] = card.peak_mib()
     medians = {
         name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
     }
@@ -130,7 +166,9 @@ def main():
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="PyTorch's name: cpu or cuda")
     parser.add_argument("--against", help="the built example, to be run in turns with this script")
+    parser.add_argument("--against-device", help="the example's name, if it is another: gpu")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     result = in_turns(arguments) if arguments.against else step_times(arguments)

@@ -3,8 +3,6 @@
 pub mod answering;
 pub mod compare;
 pub mod data;
-#[cfg(feature = "train")]
-mod devices;
 pub mod evaluate;
 pub mod export;
 pub mod home_commands;

@@ -7,11 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser};
 use furlong_fine_tune::train::run::{
-    Ended, Progress, Run, RunFiles, Settings, Summary, resident_bytes, settings_file,
+    Ended, Progress, Run, RunFiles, Settings, Summary, devices, resident_bytes, settings_file,
 };
 use indicatif::ProgressBar;
 
-use super::devices::devices;
 use crate::{interrupt, terminal};
 
 /// Teach a model from examples: an adapter beside its weights, all of them, or a new model from scratch.

@@ -1,5 +1,7 @@
 //! What a model is trained on in one go: rows of tokens, in which several examples may lie one behind another.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 
 /// A batch of `rows` sequences of `tokens` tokens; every list is `[rows, tokens]` in row order.
@@ -56,6 +58,21 @@ impl Batch {
         })
     }
 
+    /// Some of the rows as a batch of their own; fewer, or none, where there are no such rows.
+    pub fn part(&self, rows: Range<usize>) -> Batch {
+        let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
+        let cells = rows.start * self.tokens..rows.end * self.tokens;
+        Batch {
+            rows: rows.len(),
+            tokens: self.tokens,
+            ids: cut(&self.ids, &cells),
+            positions: cut(&self.positions, &cells),
+            segments: cut(&self.segments, &cells),
+            targets: cut(&self.targets, &cells),
+            weights: cut(&self.weights, &cells),
+        }
+    }
+
     /// `rows * tokens`.
     pub fn len(&self) -> usize {
         self.rows.saturating_mul(self.tokens)
@@ -109,4 +126,9 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// A part of a list; nothing where the list is too short, which [`Batch::check`] refuses.
+fn cut<T: Copy>(list: &[T], cells: &Range<usize>) -> Vec<T> {
+    list.get(cells.clone()).unwrap_or(&[]).to_vec()
 }

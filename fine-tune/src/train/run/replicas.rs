@@ -6,6 +6,7 @@
 
 use std::thread;
 
+use super::workers::Workers;
 use crate::error::{Error, Result};
 use crate::train::model::{Batch, Gradients, Loss, Model};
 
@@ -41,6 +42,8 @@ impl Job {
 pub struct Replicas {
     first: Model,
     others: Vec<Model>,
+    /// Who shares the rows of a batch while the first device is alone.
+    workers: Workers,
     pair_scale: f32,
 }
 
@@ -48,6 +51,11 @@ impl Replicas {
     /// A model, and its copies on other devices. `pair_scale` multiplies the cosines of pairs.
     pub fn new(first: Model, others: Vec<Model>, pair_scale: f32) -> Replicas {
         Replicas {
+            workers: if others.is_empty() {
+                Workers::new(&first)
+            } else {
+                Workers::none()
+            },
             first,
             others,
             pair_scale,
@@ -87,6 +95,15 @@ impl Replicas {
     pub fn loss(&mut self, jobs: &[Job]) -> Result<Loss> {
         let scale = self.pair_scale;
         let mut sum = Loss::default();
+        if let [job] = jobs
+            && let Some(parts) = self.workers.parts(job)
+        {
+            let compute = |part: &Job| evaluate(&self.first, part, scale);
+            for loss in self.workers.each(&parts, compute)? {
+                sum += loss;
+            }
+            return Ok(sum);
+        }
         self.each(
             jobs,
             |model, job| evaluate(model, job, scale),
@@ -104,15 +121,25 @@ impl Replicas {
     /// When a batch is out of the model's range.
     pub fn backward(&mut self, jobs: &[Job], gradients: &mut Gradients) -> Result<Loss> {
         let scale = self.pair_scale;
-        // A single batch is added in place: no second set of gradients is in memory.
-        if let [job] = jobs {
-            return learn(&self.first, job, scale, gradients);
-        }
         let mut sum = Loss::default();
         let compute = |model: &Model, job: &Job| {
             let mut own = Gradients::new();
             Ok((learn(model, job, scale, &mut own)?, own))
         };
+        if let [job] = jobs {
+            let Some(parts) = self.workers.parts(job) else {
+                // Added in place: no second set of gradients is in memory.
+                return learn(&self.first, job, scale, gradients);
+            };
+            let compute = |part: &Job| compute(&self.first, part);
+            for (loss, own) in self.workers.each(&parts, compute)? {
+                sum += loss;
+                for (id, gradient) in own.iter() {
+                    gradients.add(id, gradient.clone());
+                }
+            }
+            return Ok(sum);
+        }
         self.each(jobs, compute, |first, (loss, own)| {
             sum += loss;
             let device = first.parameters().device();

@@ -1,8 +1,9 @@
 //! What computes a training run: the processor, or one or several graphics cards of this machine.
 
-use anyhow::{Result, bail};
 use burn::tensor::Device;
-use furlong_fine_tune::train::run::DeviceKind;
+
+use super::DeviceKind;
+use crate::error::{Error, Result};
 
 /// `count` devices of a kind. On the processor they share its threads.
 ///
@@ -18,9 +19,7 @@ pub fn devices(kind: DeviceKind, count: u32) -> Result<Vec<Device>> {
             several("gpu", count, best, DeviceType::Wgpu)
         }
         #[cfg(not(feature = "gpu"))]
-        DeviceKind::Gpu => bail!(
-            "--device gpu: this program was built without it; build it with --features furlong-fine-tune/gpu"
-        ),
+        DeviceKind::Gpu => Err(left_out("gpu")),
         #[cfg(feature = "cuda")]
         DeviceKind::Cuda => {
             use burn::tensor::{DeviceIndex, DeviceType};
@@ -28,10 +27,18 @@ pub fn devices(kind: DeviceKind, count: u32) -> Result<Vec<Device>> {
             several("cuda", count, best, DeviceType::Cuda)
         }
         #[cfg(not(feature = "cuda"))]
-        DeviceKind::Cuda => bail!(
-            "--device cuda: this program was built without it; build it with --features furlong-fine-tune/cuda"
-        ),
+        DeviceKind::Cuda => Err(left_out("cuda")),
     }
+}
+
+#[cfg(not(all(feature = "gpu", feature = "cuda")))]
+fn left_out(flag: &str) -> Error {
+    Error::training(
+        format!("--device {flag}"),
+        format!(
+            "this program was built without it; build it with --features furlong-fine-tune/{flag}"
+        ),
+    )
 }
 
 /// The best device alone, or the first `count` of all.
@@ -47,10 +54,13 @@ fn several(
     }
     let mut all = Device::enumerate(kind).into_vec();
     if all.len() < count as usize {
-        bail!(
-            "--devices {count}: there are {} of --device {flag} in this machine; ask for no more than that",
-            all.len()
-        );
+        return Err(Error::training(
+            format!("--devices {count}"),
+            format!(
+                "there are {} of --device {flag} in this machine; ask for no more than that",
+                all.len()
+            ),
+        ));
     }
     all.truncate(count as usize);
     Ok(all)
