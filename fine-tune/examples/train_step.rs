@@ -80,7 +80,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         })
         .collect();
     let job = Job::without_dropout((Batch::of_sequences(&sequences)?, None));
-    let mut replicas = Replicas::new(model, Vec::new(), 1.0);
+    let mut replicas = Replicas::new(model, Vec::new(), arguments.batch, 1.0);
     let (mut wall, mut cpu, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..=arguments.steps {
         let (start, cpu_start) = (Instant::now(), cpu_time()?);

@@ -48,11 +48,11 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// A model, and its copies on other devices. `pair_scale` multiplies the cosines of pairs.
-    pub fn new(first: Model, others: Vec<Model>, pair_scale: f32) -> Replicas {
+    /// A model, and its copies on other devices, for batches of `rows`. `pair_scale` multiplies the cosines of pairs.
+    pub fn new(first: Model, others: Vec<Model>, rows: usize, pair_scale: f32) -> Replicas {
         Replicas {
             workers: if others.is_empty() {
-                Workers::new(&first)
+                Workers::new(&first, rows)
             } else {
                 Workers::none()
             },

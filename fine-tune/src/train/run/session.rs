@@ -167,7 +167,7 @@ impl Run {
         };
         let (samples, tokens) = (data.samples.len(), data.tokens());
         let total = plan.total;
-        let mut replicas = Replicas::new(model, others, plan.pair_scale);
+        let mut replicas = Replicas::new(model, others, plan.arrangement.rows, plan.pair_scale);
         replicas.share();
         let trainer = Trainer::new(plan, replicas, optimiser, state, data, eval, records)?;
         Ok(Run {

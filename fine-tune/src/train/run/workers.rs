@@ -24,9 +24,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// The threads of the processor for this model; none if it is on another device, or if its gradients are too large to be there
-    /// twice.
-    pub fn new(model: &Model) -> Workers {
+    /// The threads of the processor for this model and batches of `rows`; none if it is on another device, or if its gradients are
+    /// too large to be there twice. With fewer rows than threads, several threads share the operations on a part.
+    pub fn new(model: &Model, rows: usize) -> Workers {
         let parameters = model.parameters();
         let trained: usize = parameters
             .trainable()
@@ -34,7 +34,7 @@ impl Workers {
             .sum();
         let sets = 1 + GRADIENTS / (trained * size_of::<f32>()).max(1);
         let threads = rayon::current_num_threads();
-        let count = sets.min(threads);
+        let count = sets.min(threads).min(rows);
         if count < 2 || *parameters.device() != Device::flex() {
             return Workers::none();
         }
