@@ -114,7 +114,7 @@ class Card:
         self.used = lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used >> 20
         self.start = self.peak = self.used()
         self.done = threading.Event()
-        self.watcher = threading.Thread(target=self.watch)
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
 
     def watch(self):

@@ -50,14 +50,12 @@ impl Rules {
             Role::AdapterB => rate * self.lora_plus,
             _ => rate,
         };
-        (
-            rate,
-            if role.decays() {
-                self.weight_decay
-            } else {
-                0.0
-            },
-        )
+        let decay = if role.decays() {
+            self.weight_decay
+        } else {
+            0.0
+        };
+        (rate, decay)
     }
 }
 
@@ -109,13 +107,14 @@ impl Optimiser {
             let parameter = &parameters[id];
             let (name, role) = (parameter.name().to_owned(), parameter.role());
             let before = self.memory.remove(&name);
-            let memory = match self.rules.of(role) {
+            match self.rules.of(role) {
                 OptimiserKind::Muon => {
                     let momentum = match before {
                         Some(Memory::Muon(momentum)) => Some(*momentum),
                         _ => None,
                     };
                     let (momentum, direction) = self.rules.muon.direction(gradient, momentum);
+                    self.memory.insert(name, Memory::Muon(Box::new(momentum)));
                     let dims = direction.dims();
                     let alike = directions.entry(dims).or_default();
                     alike.push((id, direction));
@@ -123,28 +122,22 @@ impl Optimiser {
                         let alike = std::mem::take(alike);
                         self.along(alike, parameters, rate);
                     }
-                    Memory::Muon(Box::new(momentum))
                 }
                 OptimiserKind::Adamw => {
-                    let mut moments = match before {
+                    let moments = match before {
                         Some(Memory::Adamw(moments)) => Some(*moments),
                         _ => None,
                     };
                     let (rate, decay) = self.rules.rates(role, rate);
                     let (rule, steps) = (self.rules.adamw, self.steps);
                     parameters.update(id, |value| {
-                        let (value, after) =
-                            rule.step(value, gradient, moments.take(), steps, rate, decay);
-                        moments = Some(after);
+                        let (value, moments) =
+                            rule.step(value, gradient, moments, steps, rate, decay);
+                        self.memory.insert(name, Memory::Adamw(Box::new(moments)));
                         value
                     });
-                    match moments {
-                        Some(moments) => Memory::Adamw(Box::new(moments)),
-                        None => continue,
-                    }
                 }
-            };
-            self.memory.insert(name, memory);
+            }
         }
         for alike in directions.into_values() {
             self.along(alike, parameters, rate);

@@ -167,6 +167,7 @@ impl Replicas {
             let running: Vec<_> = others
                 .map(|(model, job)| scope.spawn(move || compute(model, job)))
                 .collect();
+            // On this thread: it may be the only one of rayon's, and any other would wait for it in vain.
             let own = compute(first, own);
             let others = running.into_iter().map(|device| {
                 let stopped =
